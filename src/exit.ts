@@ -5,7 +5,7 @@ export type PioSize = 1 | 2 | 4;
 export type MsrExitReason = "unknown" | "invalid" | "filter";
 
 /** Why a run ended before the guest made an exit. */
-export type InterruptedBy = "timeout" | "abort" | "signal" | "kick" | "maxInstructions";
+export type InterruptedBy = "timeout" | "abort" | "signal" | "kick" | "maxExits" | "maxInstructions";
 
 /**
  * Why the guest stopped running: a plain value, the same on every backend.
