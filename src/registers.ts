@@ -132,7 +132,6 @@ export interface Registers
  * nothing (OUT, an MMIO store, HLT), at one that waits for an answer (IN, an MMIO load, RDMSR, WRMSR), on every host.
  * Writes take effect at the next run. Segments and tables are copies: assign them back to change them.
  */
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the static block below defines every accessor the interface names
 export class Registers {
   readonly #access: RegisterAccess;
 
