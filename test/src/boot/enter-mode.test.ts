@@ -1,0 +1,151 @@
+import { expect, test } from "bun:test";
+import {
+  applyMode,
+  arrayMemory,
+  decodeDescriptor,
+  decodeGate,
+  describeModes,
+  enterMode,
+  MODES,
+  type ModeRegisters,
+  modeSetup,
+  SELECTORS,
+} from "../../../src/boot/index.ts";
+import { GuestError } from "../../../src/errors.ts";
+import { GPR_NAMES } from "../../../src/registers.ts";
+
+/** Records what a mode writes. */
+function recorder() {
+  const seen = new Map<string, unknown>();
+  const registers: ModeRegisters = {
+    writeGpr: (index, value) => seen.set(GPR_NAMES[index]!, value),
+    writeSegment: (name, value) => seen.set(name, value),
+    writeTable: (name, value) => seen.set(name, value),
+    writeControl: (name, value) => seen.set(name, value),
+  };
+  return { seen, registers };
+}
+
+test("enterMode() fits every mode with its tables into 64 KiB", () => {
+  for (const mode of MODES) {
+    const memory = arrayMemory(0x10000);
+    const { seen, registers } = recorder();
+    enterMode(registers, memory, mode);
+    expect([...GPR_NAMES, "cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt", "gdt", "idt", "cr0", "efer"]).toSatisfy(
+      (names: string[]) => names.every((name) => seen.has(name)),
+    );
+    expect(seen.get("rip")).toBe(0x1000n);
+    // The default load address and all below it belong to the guest.
+    expect(memory.bytes.subarray(0, 0x8000).every((byte) => byte === 0)).toBe(true);
+  }
+});
+
+test("enterMode() loads segment registers with exactly what its GDT holds at their selectors", () => {
+  for (const mode of MODES.filter((name) => !name.endsWith("real16"))) {
+    for (const ring of [0, 3] as const) {
+      const memory = arrayMemory(0x10000);
+      const { gprs, segments, descriptorTables, bits } = enterMode(recorder().registers, memory, mode, { ring });
+      for (const name of ["cs", "ss", "ds", "tr"] as const) {
+        const segment = segments[name];
+        const wide = name === "tr" && (bits === 64 || mode === "compat32");
+        const at = Number(descriptorTables.gdt.base) + (segment.selector & ~7);
+        expect({ mode, ...decodeDescriptor(memory.read(at, wide ? 16 : 8), segment.selector) }).toEqual({
+          mode,
+          ...segment,
+        });
+      }
+      expect(segments.cs.selector & 3).toBe(ring);
+      expect(gprs.rflags).toBe(ring === 3 ? 0x3002n : 2n);
+    }
+  }
+});
+
+test("enterMode() sets MODE-defining bits: PE, PG, PAE, LMA, CS.L as each mode has them", () => {
+  const facts = MODES.map((mode) => {
+    const { controls, segments } = modeSetup(mode);
+    const has = (value: bigint | undefined, position: bigint) => Number((value! >> position) & 1n);
+    const { cr0, cr4, efer } = controls;
+    return [mode, has(cr0, 0n), has(cr0, 31n), has(cr4, 5n), has(efer, 10n), segments.cs.l, segments.cs.db].join(" ");
+  });
+  expect(facts).toEqual([
+    "real16 0 0 0 0 0 0",
+    "unreal16 0 0 0 0 0 0",
+    "prot16 1 0 0 0 0 0",
+    "prot32 1 0 0 0 0 1",
+    "paged32 1 1 0 0 0 1",
+    "pae 1 1 1 0 0 1",
+    "long64 1 1 1 1 1 0",
+    "long64-ring3 1 1 1 1 1 0",
+    "compat32 1 1 1 1 0 1",
+  ]);
+});
+
+test("enterMode() moves all tables with tablesGpa", () => {
+  const memory = arrayMemory(0x200000);
+  const setup = enterMode(recorder().registers, memory, "long64", { tablesGpa: 0x100000 });
+  expect(setup.controls.cr3).toBe(0x102000n);
+  expect(setup.descriptorTables.gdt.base).toBe(0x100000n);
+  expect(setup.gprs.rsp).toBe(0x100000n);
+  expect(memory.bytes.subarray(0, 0x100000).every((byte) => byte === 0)).toBe(true);
+});
+
+test("enterMode() writes registers only when tables is none", () => {
+  const memory = arrayMemory(0);
+  const { seen, registers } = recorder();
+  enterMode(registers, memory, "prot32", { tables: "none" });
+  expect(seen.get("gdt")).toEqual({ base: 0n, limit: 0 });
+  enterMode(registers, memory, "long64", { tables: "none", cr3: 0x5000 });
+  expect(seen.get("cr3")).toBe(0x5000n);
+  expect(() => modeSetup("long64", { tables: "none" })).toThrow("cr3");
+});
+
+test("enterMode() names the table that memory has no room for, and writes nothing", () => {
+  const memory = arrayMemory(0xb000);
+  const { seen, registers } = recorder();
+  const setup = modeSetup("long64");
+  expect(() => applyMode(registers, memory, setup)).toThrow(GuestError);
+  expect(() => applyMode(registers, memory, setup)).toThrow(
+    "page tables (0x6000 bytes) at 0xa000 as memory ends at 0xb000",
+  );
+  expect(seen.size).toBe(0);
+  expect(memory.bytes.every((byte) => byte === 0)).toBe(true);
+});
+
+test("modeSetup() makes a real-mode entry reachable: CS covers it, or realSegment sets all segments", () => {
+  expect(modeSetup("real16", { entry: 0x7c00 }).gprs.rip).toBe(0x7c00n);
+  const high = modeSetup("real16", { entry: 0x23456 });
+  expect([high.segments.cs.selector, high.gprs.rip]).toEqual([0x2000, 0x3456n]);
+  const com = modeSetup("real16", { entry: 0x10100, realSegment: 0x1000, stack: 0xfffe });
+  expect([com.segments.cs.base, com.segments.ss.selector, com.gprs.rip]).toEqual([0x10000n, 0x1000, 0x100n]);
+  expect(() => modeSetup("real16", { entry: 0x200000 })).toThrow("IP reaches 64 KiB");
+});
+
+test("modeSetup() writes handlers into the IDT, or the vectors of real mode", () => {
+  const idt = modeSetup("long64", { handlers: { 6: 0x2000 } }).tables.find((table) => table.what === "IDT")!;
+  expect(decodeGate(idt.bytes.subarray(6 * 16, 7 * 16))).toMatchObject({
+    offset: 0x2000n,
+    selector: SELECTORS.kernelCode,
+    present: true,
+  });
+  expect(modeSetup("real16", { handlers: { 8: 0x2000 } }).tables).toEqual([
+    { what: "vector 8", gpa: 32, bytes: Uint8Array.of(0, 0x20, 0, 0) },
+  ]);
+});
+
+test("modeSetup() refuses options that contradict the mode", () => {
+  // @ts-expect-error: no such mode
+  expect(() => modeSetup("real32")).toThrow("it is one of real16");
+  expect(() => modeSetup("real16", { ring: 3 })).toThrow("no rings");
+  expect(() => modeSetup("prot32", { realSegment: 1 })).toThrow(RangeError);
+  expect(() => modeSetup("pae", { paging: "5-level" })).toThrow(RangeError);
+  expect(() => modeSetup("prot32", { tablesGpa: 0x8001 })).toThrow("multiple of 4096");
+  expect(() => modeSetup("prot32", { entry: 1n << 32n })).toThrow("too wide");
+  expect(() => modeSetup("paged32", { pageBytes: 0x200000 })).toThrow("2097152");
+});
+
+test("describeModes() prints a row with a reason for every register of a mode", () => {
+  const text = describeModes(MODES.map((mode) => modeSetup(mode)));
+  for (const mode of MODES) expect(text).toContain(`### ${mode}\n`);
+  expect(text).toContain("| EFER | LME \\| LMA \\| NXE | LME with PG makes LMA");
+  expect(text).not.toContain("undefined");
+});
