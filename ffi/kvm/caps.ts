@@ -112,7 +112,6 @@ export const KVM_CAP_X86_BUS_LOCK_EXIT = 193;
 export const KVM_CAP_SET_GUEST_DEBUG2 = 195;
 export const KVM_CAP_SGX_ATTRIBUTE = 196;
 export const KVM_CAP_VM_COPY_ENC_CONTEXT_FROM = 197;
-export const KVM_CAP_PTP_KVM = 198;
 export const KVM_CAP_HYPERV_ENFORCE_CPUID = 199;
 export const KVM_CAP_SREGS2 = 200;
 export const KVM_CAP_EXIT_HYPERCALL = 201;
@@ -132,8 +131,8 @@ export const KVM_CAP_VM_DISABLE_NX_HUGE_PAGES = 220;
 export const KVM_CAP_DIRTY_LOG_RING_ACQ_REL = 223;
 
 // Later than Linux 6.1
+export const KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP = 225;
 export const KVM_CAP_PMU_EVENT_MASKED_EVENTS = 226;
-export const KVM_CAP_COUNTER_OFFSET = 227;
 export const KVM_CAP_USER_MEMORY2 = 231;
 export const KVM_CAP_MEMORY_FAULT_INFO = 232;
 export const KVM_CAP_MEMORY_ATTRIBUTES = 233;

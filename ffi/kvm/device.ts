@@ -1,5 +1,5 @@
 /** Device fds and attributes: include/uapi/linux/kvm.h, Linux v6.1. */
-import { i32, struct, u32, u64, u64n, type View } from "../struct.ts";
+import { struct, u32, u64, u64n, type View } from "../struct.ts";
 
 /** KVM_CREATE_DEVICE. */
 export const KvmCreateDevice = struct("kvm_create_device", 12, { type: u32(0), fd: u32(4), flags: u32(8) });
@@ -19,13 +19,13 @@ export type KvmDeviceAttr = View<typeof KvmDeviceAttr>;
 // vCPU: the TSC offset, an u64 at addr.
 export const KVM_VCPU_TSC_CTRL = 0;
 export const KVM_VCPU_TSC_OFFSET = 0;
-// /dev/kvm, group 0: XSAVE components a guest may have, an u64 at addr.
+// /dev/kvm: XSAVE components a guest may have, an u64 at addr.
+export const KVM_X86_GRP_SYSTEM = 0;
 export const KVM_X86_XCOMP_GUEST_SUPP = 0;
+// /dev/kvm: VMSA features of SEV-ES, an u64 at addr.
+export const KVM_X86_GRP_SEV = 1;
+export const KVM_X86_SEV_VMSA_FEATURES = 0;
 
 export const KVM_DEV_VFIO_GROUP = 1;
 export const KVM_DEV_VFIO_GROUP_ADD = 1;
 export const KVM_DEV_VFIO_GROUP_DEL = 2;
-export const KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE = 3;
-
-/** The header has it on every architecture. */
-export const KvmVfioSpaprTce = struct("kvm_vfio_spapr_tce", 8, { groupfd: i32(0), tablefd: i32(4) });

@@ -1,7 +1,7 @@
 /**
  * What is pending on a vCPU, and how it is debugged: arch/x86/include/uapi/asm/kvm.h, include/uapi/linux/kvm.h, Linux v6.1.
  */
-import { array, bytes, flexible, nested, struct, structs, u8, u32, u64, u64n, type View } from "../struct.ts";
+import { array, bytes, flexible, nested, struct, u8, u32, u64, u64n, type View } from "../struct.ts";
 
 const Exception = struct("kvm_vcpu_events.exception", 8, {
   injected: u8(0),
@@ -95,15 +95,6 @@ export const KvmDebugExitArch = struct("kvm_debug_exit_arch", 32, {
   dr7: u64(24),
 });
 export type KvmDebugExitArch = View<typeof KvmDebugExitArch>;
-
-/** Retired with KVM_DEBUG_GUEST, which no kernel answers since 2.6.30; the header still has them. */
-export const KvmBreakpoint = struct("kvm_breakpoint", 16, { enabled: u32(0), padding: u32(4), address: u64(8) });
-export const KvmDebugGuest = struct("kvm_debug_guest", 80, {
-  enabled: u32(0),
-  pad: u32(4),
-  breakpoints: structs(8, 4, KvmBreakpoint),
-  singlestep: u32(72),
-});
 
 /** KVM_TPR_ACCESS_REPORTING. */
 export const KvmTprAccessCtl = struct("kvm_tpr_access_ctl", 40, {

@@ -63,7 +63,7 @@ export const KVM_IRQ_LINE_STATUS = _IOWR(0x67, irq.KvmIrqLevel);
 export const KVM_REGISTER_COALESCED_MMIO = _IOW(0x67, KvmCoalescedMmioZone);
 export const KVM_UNREGISTER_COALESCED_MMIO = _IOW(0x68, KvmCoalescedMmioZone);
 export const KVM_SET_GSI_ROUTING = _IOW(0x6a, irq.KvmIrqRouting);
-export const KVM_REINJECT_CONTROL = _IO(0x71);
+export const KVM_REINJECT_CONTROL = _IO(0x71); // argument: kvm_reinject_control, for all that _IO says
 export const KVM_IRQFD = _IOW(0x76, irq.KvmIrqfd);
 export const KVM_CREATE_PIT2 = _IOW(0x77, irq.KvmPitConfig);
 export const KVM_SET_BOOT_CPU_ID = _IO(0x78);
@@ -75,7 +75,7 @@ export const KVM_GET_PIT2 = _IOR(0x9f, irq.KvmPitState2);
 export const KVM_SET_PIT2 = _IOW(0xa0, irq.KvmPitState2);
 export const KVM_SIGNAL_MSI = _IOW(0xa5, irq.KvmMsi);
 export const KVM_SET_PMU_EVENT_FILTER = _IOW(0xb2, KvmPmuEventFilter);
-export const KVM_MEMORY_ENCRYPT_OP = _IOWR(0xba, ULONG); // argument: kvm_sev_cmd
+export const KVM_MEMORY_ENCRYPT_OP = _IOWR(0xba, ULONG); // argument: kvm_sev_cmd, or a TDX command
 export const KVM_MEMORY_ENCRYPT_REG_REGION = _IOR(0xbb, memory.KvmEncRegion);
 export const KVM_MEMORY_ENCRYPT_UNREG_REGION = _IOR(0xbc, memory.KvmEncRegion);
 export const KVM_HYPERV_EVENTFD = _IOW(0xbd, KvmHypervEventfd);
@@ -147,6 +147,14 @@ export const KVM_PRE_FAULT_MEMORY = _IOWR(0xd5, memory.KvmPreFaultMemory);
 export const KVM_SET_DEVICE_ATTR = _IOW(0xe1, KvmDeviceAttr);
 export const KVM_GET_DEVICE_ATTR = _IOW(0xe2, KvmDeviceAttr);
 export const KVM_HAS_DEVICE_ATTR = _IOW(0xe3, KvmDeviceAttr);
+
+// KVM_CREATE_VM's argument, by KVM_CAP_VM_TYPES.
+export const KVM_X86_DEFAULT_VM = 0;
+export const KVM_X86_SW_PROTECTED_VM = 1;
+export const KVM_X86_SEV_VM = 2;
+export const KVM_X86_SEV_ES_VM = 3;
+export const KVM_X86_SNP_VM = 4;
+export const KVM_X86_TDX_VM = 5;
 
 /** What KVM_GET_API_VERSION has returned since Linux 2.6.22. */
 export const KVM_API_VERSION = 12;

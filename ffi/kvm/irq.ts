@@ -192,7 +192,7 @@ export type KvmPitState2 = View<typeof KvmPitState2>;
 export const KVM_PIT_FLAGS_HPET_LEGACY = 1;
 export const KVM_PIT_FLAGS_SPEAKER_DATA_ON = 2;
 
-/** KVM_REINJECT_CONTROL passes its one field as the argument itself; the header still has the struct. */
+/** KVM_REINJECT_CONTROL: whether the PIT catches up on lost ticks. */
 export const KvmReinjectControl = struct("kvm_reinject_control", 32, { pit_reinject: u8(0), reserved: bytes(1, 31) });
 export type KvmReinjectControl = View<typeof KvmReinjectControl>;
 

@@ -29,21 +29,6 @@ export const KVM_MEM_LOG_DIRTY_PAGES = 1;
 export const KVM_MEM_READONLY = 2;
 export const KVM_MEM_GUEST_MEMFD = 4;
 
-/** KVM_SET_MEMORY_REGION and KVM_SET_MEMORY_ALIAS: EINVAL since Linux 2.6.36; the header still has them. */
-export const KvmMemoryRegion = struct("kvm_memory_region", 24, {
-  slot: u32(0),
-  flags: u32(4),
-  guest_phys_addr: u64n(8),
-  memory_size: u64n(16),
-});
-export const KvmMemoryAlias = struct("kvm_memory_alias", 32, {
-  slot: u32(0),
-  flags: u32(4),
-  guest_phys_addr: u64n(8),
-  memory_size: u64n(16),
-  target_phys_addr: u64n(24),
-});
-
 /** KVM_GET_DIRTY_LOG: one bit per page of the slot, rounded up to 64. */
 export const KvmDirtyLog = struct("kvm_dirty_log", 16, {
   slot: u32(0),

@@ -3,7 +3,7 @@ import { bytes, nested, struct, u16, u32, u64, u64n, type View } from "../struct
 
 const Smm = struct("kvm_vmx_nested_state_hdr.smm", 2, { flags: u16(0) });
 
-export const KvmVmxNestedStateHdr = struct("kvm_vmx_nested_state_hdr", 40, {
+export const KvmVmxNestedStateHdr = struct("kvm_vmx_nested_state_hdr", 32, {
   vmxon_pa: u64(0), //  all ones when VMX is off
   vmcs12_pa: u64(8),
   smm: nested(16, Smm),

@@ -24,8 +24,8 @@ const Hypercall = struct("kvm_run.hypercall", 72, {
   nr: u64(0),
   args: array(8, 6, u64),
   ret: u64(56), //      user → kernel
-  longmode: u32(64), // in newer headers one half of a union with `u64 flags`
-  pad: u32(68),
+  longmode: u32(64),
+  flags: u64n(64), //   since Linux 6.4, in one union with longmode: KVM_EXIT_HYPERCALL_LONG_MODE
 });
 const TprAccess = struct("kvm_run.tpr_access", 16, { rip: u64(0), is_write: u32(8), pad: u32(12) });
 const Internal = struct("kvm_run.internal", 136, { suberror: u32(0), ndata: u32(4), data: array(8, 16, u64) });
@@ -51,6 +51,25 @@ const Msr = struct("kvm_run.msr", 24, {
   data: u64(16), //  kernel ↔ user
 });
 const Notify = struct("kvm_run.notify", 4, { flags: u32(0) });
+const TdxUnknown = struct("kvm_run.tdx.unknown", 48, { ret: u64(0), data: array(8, 5, u64) });
+const TdxGetQuote = struct("kvm_run.tdx.get_quote", 24, { ret: u64(0), gpa: u64n(8), size: u64n(16) });
+const TdxInfo = struct("kvm_run.tdx.get_tdvmcall_info", 48, {
+  ret: u64(0),
+  leaf: u64(8),
+  r11: u64(16),
+  r12: u64(24),
+  r13: u64(32),
+  r14: u64(40),
+});
+const TdxNotify = struct("kvm_run.tdx.setup_event_notify", 16, { ret: u64(0), vector: u64(8) });
+const Tdx = struct("kvm_run.tdx", 64, {
+  flags: u64(0),
+  nr: u64(8),
+  unknown: nested(16, TdxUnknown),
+  get_quote: nested(16, TdxGetQuote),
+  get_tdvmcall_info: nested(16, TdxInfo),
+  setup_event_notify: nested(16, TdxNotify),
+});
 const MemoryFault = struct("kvm_run.memory_fault", 24, { flags: u64n(0), gpa: u64n(8), size: u64n(16) });
 
 /** Register classes shared through kvm_run; which ones, by kvm_valid_regs and kvm_dirty_regs. */
@@ -63,7 +82,7 @@ export type KvmSyncRegs = View<typeof KvmSyncRegs>;
 
 const S = struct("kvm_run.s", 2048, { regs: nested(0, KvmSyncRegs), padding: bytes(0, 2048) });
 
-/** The members from `hw` to `memory_fault` are one union, valid by exit_reason. */
+/** The members from `hw` to `tdx` are one union, valid by exit_reason. */
 export const KvmRun = struct("kvm_run", 2352, {
   request_interrupt_window: u8(0), // in
   immediate_exit: u8(1), //           in: 1 makes KVM_RUN finish pending I/O and return EINTR
@@ -91,6 +110,7 @@ export const KvmRun = struct("kvm_run", 2352, {
   xen: nested(32, KvmXenExit), //                     KVM_EXIT_XEN
   notify: nested(32, Notify), //                      KVM_EXIT_NOTIFY
   memory_fault: nested(32, MemoryFault), //           KVM_EXIT_MEMORY_FAULT; with KVM_RUN failing by EFAULT or EHWPOISON
+  tdx: nested(32, Tdx), //                            KVM_EXIT_TDX
   padding: bytes(32, 256),
   kvm_valid_regs: u64n(288), //       in: KVM_SYNC_X86_* to store at each exit
   kvm_dirty_regs: u64n(296), //       in: KVM_SYNC_X86_* to load at the next entry
@@ -111,7 +131,7 @@ export const KVM_EXIT_FAIL_ENTRY = 9;
 export const KVM_EXIT_INTR = 10;
 export const KVM_EXIT_SET_TPR = 11;
 export const KVM_EXIT_TPR_ACCESS = 12;
-export const KVM_EXIT_DCR = 15;
+export const KVM_EXIT_DCR = 15; // another architecture's, as OSI, WATCHDOG and EPR: names for an unexpected number
 export const KVM_EXIT_NMI = 16;
 export const KVM_EXIT_INTERNAL_ERROR = 17;
 export const KVM_EXIT_OSI = 18;
@@ -151,6 +171,7 @@ export const KVM_MSR_EXIT_REASON_INVAL = 1;
 export const KVM_MSR_EXIT_REASON_UNKNOWN = 2;
 export const KVM_MSR_EXIT_REASON_FILTER = 4;
 
+export const KVM_EXIT_HYPERCALL_LONG_MODE = 1;
 export const KVM_NOTIFY_CONTEXT_INVALID = 1;
 export const KVM_MEMORY_EXIT_FLAG_PRIVATE = 8;
 

@@ -1,5 +1,5 @@
 /** Xen HVM guests: include/uapi/linux/kvm.h, Linux v6.1. */
-import { array, bytes, i32, nested, struct, u8, u16, u32, u64, u64n, type View } from "../struct.ts";
+import { array, bytes, i32, nested, ptr, struct, u8, u16, u32, u64, u64n, type View } from "../struct.ts";
 
 const Hcall = struct("kvm_xen_exit.u.hcall", 72, {
   longmode: u32(0),
@@ -36,7 +36,7 @@ export const KVM_XEN_HVM_CONFIG_RUNSTATE_UPDATE_FLAG = 0x40;
 export const KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE = 0x80;
 export const KVM_XEN_HVM_CONFIG_SHARED_INFO_HVA = 0x100;
 
-const SharedInfo = struct("kvm_xen_hvm_attr.u.shared_info", 8, { gfn: u64n(0) });
+const SharedInfo = struct("kvm_xen_hvm_attr.u.shared_info", 8, { gfn: u64(0), hva: ptr(0) });
 const Port = struct("kvm_xen_hvm_attr.u.evtchn.deliver.port", 12, { port: u32(0), vcpu: u32(4), priority: u32(8) });
 const Eventfd = struct("kvm_xen_hvm_attr.u.evtchn.deliver.eventfd", 8, { port: u32(0), fd: i32(4) });
 const Deliver = struct("kvm_xen_hvm_attr.u.evtchn.deliver", 16, {
@@ -53,6 +53,7 @@ const Evtchn = struct("kvm_xen_hvm_attr.u.evtchn", 28, {
 const HvmU = struct("kvm_xen_hvm_attr.u", 64, {
   long_mode: u8(0),
   vector: u8(0),
+  runstate_update_flag: u8(0),
   shared_info: nested(0, SharedInfo),
   evtchn: nested(0, Evtchn),
   xen_version: u32(0),
@@ -87,7 +88,8 @@ const Runstate = struct("kvm_xen_vcpu_attr.u.runstate", 48, {
 });
 const Timer = struct("kvm_xen_vcpu_attr.u.timer", 16, { port: u32(0), priority: u32(4), expires_ns: u64(8) });
 const VcpuU = struct("kvm_xen_vcpu_attr.u", 64, {
-  gpa: u64n(0),
+  gpa: u64(0),
+  hva: ptr(0),
   pad: array(0, 8, u64),
   runstate: nested(0, Runstate),
   vcpu_id: u32(0),
