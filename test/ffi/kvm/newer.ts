@@ -20,7 +20,12 @@ function layout(tag: string, members: readonly [name: string, offset: number, si
 export const NEWER: readonly Newer[] = [
   {
     since: "6.2",
-    values: { KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP: 225n },
+    values: {
+      KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP: 225n,
+      KVM_XEN_HVM_CONFIG_RUNSTATE_UPDATE_FLAG: 0x40n,
+      KVM_XEN_ATTR_TYPE_RUNSTATE_UPDATE_FLAG: 5n,
+      ...layout("kvm_xen_hvm_attr", [["u.runstate_update_flag", 8, 1]]),
+    },
   },
   {
     since: "6.3",
@@ -47,10 +52,7 @@ export const NEWER: readonly Newer[] = [
       KVM_SET_USER_MEMORY_REGION2: 0x40a0ae49n,
       KVM_SET_MEMORY_ATTRIBUTES: 0x4020aed2n,
       KVM_CREATE_GUEST_MEMFD: 0xc040aed4n,
-      KVM_XEN_HVM_CONFIG_RUNSTATE_UPDATE_FLAG: 0x40n,
       KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE: 0x80n,
-      KVM_XEN_ATTR_TYPE_RUNSTATE_UPDATE_FLAG: 5n,
-      ...layout("kvm_xen_hvm_attr", [["u.runstate_update_flag", 8, 1]]),
       ...layout("kvm_run", [
         ["memory_fault", 32, 24],
         ["memory_fault.flags", 32, 8],
