@@ -1,7 +1,7 @@
 import type { Exit } from "./exit.ts";
 import type { RegisterAccess } from "./registers.ts";
 
-export type BackendName = "kvm" | "nvmm" | "vmm" | "soft";
+export type BackendName = "kvm" | "nvmm" | "soft";
 
 /** What a backend can do on this host, asked once when it opens. A request for what is false throws `CapabilityError`. */
 export interface Capabilities {
@@ -31,6 +31,8 @@ export interface Backend extends Disposable {
   /** One line for people: engine, version, host. */
   readonly description: string;
   readonly capabilities: Capabilities;
+  /** The CPUID table a guest gets unless told otherwise: what the engine supports on this host. */
+  supportedCpuid(): readonly CpuidEntry[];
   createVm(options?: BackendVmOptions): BackendVm;
 }
 

@@ -54,7 +54,7 @@ export type Exit =
   | { kind: "dirtyRingFull" }
   /** An access the memory attributes or the backing of guest memory do not allow. */
   | { kind: "memoryFault"; flags: bigint; gpa: number; bytes: number }
-  /** CPUID left to user space (NVMM, vmm). Registers hold the engine's default answer; change them before the next run. */
+  /** CPUID left to user space (NVMM). Registers hold the engine's default answer; change them before the next run. */
   | { kind: "cpuid"; leaf: number; subleaf: number }
   /** MONITOR or MWAIT left to user space (NVMM). */
   | { kind: "monitor" }

@@ -24,6 +24,8 @@ export const GPR_NAMES = [
 export type GprName = (typeof GPR_NAMES)[number];
 export const RIP = 16;
 export const RFLAGS = 17;
+/** RFLAGS.IF: maskable interrupts are taken. */
+export const RFLAGS_IF = 1n << 9n;
 
 export const SEGMENT_NAMES = ["cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt"] as const;
 export type SegmentName = (typeof SEGMENT_NAMES)[number];

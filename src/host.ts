@@ -1,0 +1,102 @@
+import type { Backend, BackendName, Capabilities, CpuidEntry } from "./backend.ts";
+import { BackendError } from "./errors.ts";
+import { Vm, type VmOptions } from "./vm.ts";
+
+/** What `openBackend()` takes: a backend by name, or `auto` for the first that works on this host. */
+export type BackendChoice = "auto" | BackendName;
+
+/** Why a backend was passed over. */
+export interface Refusal {
+  readonly backend: BackendName;
+  readonly error: Error;
+}
+
+/** Each backend loads only when it is opened. */
+const OPENERS: Readonly<Partial<Record<BackendName, () => Backend>>> = {
+  kvm: () => (require("./backends/kvm/backend.ts") as typeof import("./backends/kvm/backend.ts")).openKvm(),
+};
+
+/** What `auto` tries, in this order. */
+export const BACKEND_NAMES = Object.keys(OPENERS) as BackendName[];
+
+/** An opened backend: makes VMs. Disposing it closes the engine; VMs made from it must be gone by then. */
+export class Host implements Disposable {
+  /** The engine itself. */
+  readonly engine: Backend;
+  /** What `auto` tried before. */
+  readonly refusals: readonly Refusal[];
+
+  constructor(engine: Backend, refusals: readonly Refusal[] = []) {
+    this.engine = engine;
+    this.refusals = refusals;
+  }
+
+  get name(): BackendName {
+    return this.engine.name;
+  }
+  get description(): string {
+    return this.engine.description;
+  }
+  get capabilities(): Capabilities {
+    return this.engine.capabilities;
+  }
+  /** The CPUID table a guest gets unless told otherwise. */
+  supportedCpuid(): readonly CpuidEntry[] {
+    return this.engine.supportedCpuid();
+  }
+  /** See `Vm`. */
+  createVm(options?: VmOptions): Vm {
+    return new Vm(this.engine, options);
+  }
+  [Symbol.dispose](): void {
+    this.engine[Symbol.dispose]();
+  }
+}
+
+/**
+ * Opens a backend. One named is never replaced in silence; `auto` takes the first that opens, and `host.name` says which.
+ *
+ * @throws {BackendError} when none works, naming each one's reason; a named backend's own error otherwise.
+ */
+export function openBackend(choice: BackendChoice = "auto"): Host {
+  if (choice !== "auto") {
+    const open = OPENERS[choice];
+    if (open === undefined) {
+      throw new RangeError(`Unknown backend "${choice}": use auto, ${BACKEND_NAMES.join(" or ")}`);
+    }
+    return new Host(open());
+  }
+  const refusals: Refusal[] = [];
+  for (const backend of BACKEND_NAMES) {
+    try {
+      const open = OPENERS[backend];
+      if (open !== undefined) return new Host(open(), refusals);
+    } catch (error) {
+      refusals.push({ backend, error: error as Error });
+    }
+  }
+  throw new BackendError(
+    "auto",
+    `Cannot open any backend: ${refusals.map((r) => `${r.backend}: ${r.error.message}`).join("; ")}`,
+    {
+      remedy: "run 'vmexit doctor' to see what this host lacks",
+      cause: refusals[0]?.error,
+    },
+  );
+}
+
+export interface CreateVmOptions extends VmOptions {
+  /** Default `auto`. */
+  backend?: BackendChoice;
+}
+
+/** Opens a backend for one VM and closes it with the VM. Errors as `openBackend()` and `Vm`. */
+export function createVm(options: CreateVmOptions = {}): Vm {
+  const host = openBackend(options.backend);
+  try {
+    return new Vm(host.engine, options, host);
+  } catch (error) {
+    host[Symbol.dispose]();
+    throw error;
+  }
+}

@@ -1,0 +1,230 @@
+import type { BackendVcpu, Capabilities, CpuidEntry, DebugRequest, VcpuState } from "./backend.ts";
+import { type Buses, dispatch } from "./dispatch.ts";
+import { CapabilityError, DisposedError } from "./errors.ts";
+import type { Exit } from "./exit.ts";
+import { checkLimits, deadlineOf, type RunLimits } from "./limits.ts";
+import { Registers } from "./registers.ts";
+
+/** Sees every exit before a device or the script does: for traces and statistics. Must not run the vCPU. */
+export type ExitObserver = (exit: Exit, vcpu: Vcpu) => void;
+
+/** What a vCPU needs of its VM. */
+export interface VcpuOwner extends Buses {
+  readonly backend: { readonly name: string; readonly capabilities: Capabilities };
+  readonly observers: readonly ExitObserver[];
+  /** Set when a device asked the VM to stop. */
+  readonly stopped: boolean;
+}
+
+/** External interrupts a vCPU holds until the guest can take them. */
+const MAX_PENDING_INTERRUPTS = 256;
+
+/**
+ * One virtual processor.
+ *
+ * @example
+ * ```ts
+ * for (let exit = vcpu.run(); exit.kind !== "hlt"; exit = vcpu.run()) {
+ *   if (exit.kind === "pioIn") exit.data[0] = 0x2a;
+ * }
+ * ```
+ */
+export class Vcpu implements Disposable {
+  readonly id: number;
+  readonly registers: Registers;
+  readonly #owner: VcpuOwner;
+  readonly #pending: number[] = [];
+  #windowWanted = false;
+  #engine: BackendVcpu | undefined;
+  #exits = 0;
+
+  constructor(engine: BackendVcpu, owner: VcpuOwner) {
+    this.id = engine.id;
+    this.#engine = engine;
+    this.#owner = owner;
+    this.registers = new Registers(engine.registers);
+  }
+
+  /** Exits since this vCPU was made. */
+  get exits(): number {
+    return this.#exits;
+  }
+
+  /** Instructions retired, or undefined where the backend does not count them. */
+  get instructions(): number | undefined {
+    return this.#live().instructionCount?.();
+  }
+
+  /**
+   * Enters the guest once and returns its next exit, whatever it is: no device is asked. The answer to the exit before
+   * (its `data`, `value` or `error` as they are now) is taken first.
+   *
+   * @throws {SyscallError} when the engine refuses to run.
+   */
+  enter(): Exit {
+    const engine = this.#live();
+    for (;;) {
+      if (this.#pending.length > 0) this.#deliver(engine);
+      const exit = engine.run();
+      if (exit.kind === "irqWindow" && this.#pending.length > 0 && !this.#windowWanted) continue;
+      this.#exits++;
+      for (const observer of this.#owner.observers) observer(exit, this);
+      return exit;
+    }
+  }
+
+  /**
+   * Runs until an exit that no device answers, and returns it; or `interrupted` when a limit is reached. Nothing is
+   * lost either way: the next run goes on from there.
+   *
+   * @throws {DeviceError} when a device throws; its exit stays pending.
+   * @throws {RangeError} for a limit that is negative or not a number.
+   */
+  run(limits?: RunLimits): Exit {
+    if (limits === undefined) return this.#runOn(Number.POSITIVE_INFINITY, undefined);
+    checkLimits(limits);
+    const { maxExits = Number.POSITIVE_INFINITY, maxInstructions, signal } = limits;
+    const engine = this.#live();
+    if (maxInstructions !== undefined) this.limitInstructions(maxInstructions);
+    engine.setDeadline(deadlineOf(limits));
+    try {
+      return this.#runOn(maxExits, signal);
+    } finally {
+      if (this.#engine !== undefined) {
+        engine.setDeadline(undefined);
+        if (maxInstructions !== undefined) engine.setInstructionLimit?.(undefined);
+      }
+    }
+  }
+
+  #runOn(maxExits: number, signal: AbortSignal | undefined): Exit {
+    for (let left = maxExits; ; left--) {
+      if (left <= 0) return { kind: "interrupted", by: "maxExits" };
+      if (signal?.aborted) return { kind: "interrupted", by: "abort" };
+      const exit = this.enter();
+      if (!dispatch(exit, this.#owner)) return exit;
+      if (this.#owner.stopped) return { kind: "interrupted", by: "kick" };
+    }
+  }
+
+  /** Queues an external interrupt: delivered as soon as RFLAGS.IF and the interrupt shadow allow, in order. */
+  interrupt(vector: number): void {
+    if (!Number.isInteger(vector) || vector < 0 || vector > 255) {
+      throw new RangeError(`Cannot inject interrupt vector ${vector}: use 0 to 255`);
+    }
+    if (this.#pending.length >= MAX_PENDING_INTERRUPTS) {
+      throw new RangeError(`Cannot queue more than ${MAX_PENDING_INTERRUPTS} interrupts: the guest does not take them`);
+    }
+    this.#live();
+    this.#pending.push(vector);
+  }
+
+  /** Interrupts queued and not yet injected. */
+  get pendingInterrupts(): readonly number[] {
+    return this.#pending;
+  }
+
+  nmi(): void {
+    this.#live().injectNmi();
+  }
+
+  /** Raises a fault at the next run. `errorCode` for the vectors that push one. */
+  exception(vector: number, errorCode?: number): void {
+    if (!Number.isInteger(vector) || vector < 0 || vector > 31) {
+      throw new RangeError(`Cannot raise exception vector ${vector}: use 0 to 31`);
+    }
+    this.#live().injectException(vector, errorCode);
+  }
+
+  /** Asks for an `irqWindow` exit as soon as the guest can take an interrupt. `interrupt()` does this by itself. */
+  requestInterruptWindow(wanted: boolean): void {
+    this.#windowWanted = wanted;
+    this.#live().requestInterruptWindow(wanted);
+  }
+
+  /** Whether an external interrupt could be injected right now. */
+  get interruptReady(): boolean {
+    return this.#live().interruptReady;
+  }
+
+  /** Makes the present or the next run return `interrupted` by `kick`. */
+  kick(): void {
+    this.#live().kick();
+  }
+
+  /** Steps, breakpoints and watchpoints as `debug` exits. Replaces what was asked before; `{}` ends it. */
+  debug(request: DebugRequest): void {
+    const { singleStep, hardwareBreakpoints } = this.#owner.backend.capabilities;
+    if (request.singleStep) this.#need(singleStep, "single step");
+    const count = request.breakpoints?.length ?? 0;
+    if (count > 0) this.#need(hardwareBreakpoints, "hardware breakpoints");
+    if (count > 4) throw new RangeError(`Cannot set ${count} breakpoints: the processor has 4 debug registers`);
+    this.#live().debug(request);
+  }
+
+  /** GVA to GPA by the engine's own walk; undefined when not mapped. `walk()` explains why. */
+  translate(gva: bigint): number | undefined {
+    this.#need(this.#owner.backend.capabilities.translate, "address translation");
+    return this.#live().translate(gva);
+  }
+
+  /** What CPUID answers in this guest. */
+  cpuid(): readonly CpuidEntry[] {
+    return this.#live().cpuid();
+  }
+
+  /** Everything needed to go on from here, on the same backend. Memory and devices are not part of it. */
+  saveState(): VcpuState {
+    return this.#live().saveState();
+  }
+
+  restoreState(state: VcpuState): void {
+    if (state.backend !== this.#owner.backend.name) {
+      throw new TypeError(`Cannot restore state of the ${state.backend} backend on ${this.#owner.backend.name}`);
+    }
+    this.#live().restoreState(state);
+  }
+
+  /** For the VM's own run loop. */
+  setDeadline(deadlineMs: number | undefined): void {
+    this.#live().setDeadline(deadlineMs);
+  }
+
+  /** For the VM's own run loop. */
+  limitInstructions(count: number | undefined): void {
+    const engine = this.#live();
+    this.#need(this.#owner.backend.capabilities.instructionCount, "maxInstructions");
+    engine.setInstructionLimit?.(count);
+  }
+
+  get disposed(): boolean {
+    return this.#engine === undefined;
+  }
+
+  /** What consoles print: the accessors of all registers would fill a screen. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return `Vcpu ${this.id} (${this.#owner.backend.name}${this.disposed ? ", disposed" : ""})`;
+  }
+
+  [Symbol.dispose](): void {
+    this.#engine?.[Symbol.dispose]();
+    this.#engine = undefined;
+  }
+
+  #deliver(engine: BackendVcpu): void {
+    if (engine.interruptReady) engine.injectInterrupt(this.#pending.shift() as number);
+    engine.requestInterruptWindow(this.#windowWanted || this.#pending.length > 0);
+  }
+
+  #need(has: boolean, what: string): void {
+    if (has) return;
+    throw new CapabilityError(this.#owner.backend.name, what, {
+      remedy: "choose a backend that has it, or ask backend.capabilities first",
+    });
+  }
+
+  #live(): BackendVcpu {
+    if (this.#engine === undefined) throw new DisposedError("vCPU");
+    return this.#engine;
+  }
+}
