@@ -1,9 +1,11 @@
 import type { BackendVcpu, Capabilities, CpuidEntry, DebugRequest, VcpuState } from "./backend.ts";
+import type { Mode, ModeOptions, ModeSetup } from "./boot/mode.ts";
 import { type Buses, dispatch } from "./dispatch.ts";
 import { CapabilityError, DisposedError } from "./errors.ts";
 import type { Exit } from "./exit.ts";
 import { checkLimits, deadlineOf, type RunLimits } from "./limits.ts";
-import { Registers } from "./registers.ts";
+import type { GuestMemory } from "./memory.ts";
+import { type RegisterAccess, Registers } from "./registers.ts";
 
 /** Sees every exit before a device or the script does: for traces and statistics. Must not run the vCPU. */
 export type ExitObserver = (exit: Exit, vcpu: Vcpu) => void;
@@ -11,6 +13,7 @@ export type ExitObserver = (exit: Exit, vcpu: Vcpu) => void;
 /** What a vCPU needs of its VM. */
 export interface VcpuOwner extends Buses {
   readonly backend: { readonly name: string; readonly capabilities: Capabilities };
+  readonly memory: GuestMemory;
   readonly observers: readonly ExitObserver[];
   /** Set when a device asked the VM to stop. */
   readonly stopped: boolean;
@@ -105,6 +108,25 @@ export class Vcpu implements Disposable {
       if (!dispatch(exit, this.#owner)) return exit;
       if (this.#owner.stopped) return { kind: "interrupted", by: "kick" };
     }
+  }
+
+  /**
+   * Puts the vCPU into a mode, ready to run: segments, control registers and, in guest memory, GDT, IDT, TSS and page
+   * tables.
+   *
+   * @returns What was set, with a reason for each register.
+   * @throws {RangeError} for options that contradict the mode.
+   * @throws {GuestError} when memory does not reach the tables.
+   */
+  enterMode(mode: Mode, options: ModeOptions = {}): ModeSetup {
+    // Loaded on use: a script that sets registers itself does without.
+    const { enterMode } = require("./boot/enter-mode.ts") as typeof import("./boot/enter-mode.ts");
+    return enterMode(this.access, this.#owner.memory, mode, options);
+  }
+
+  /** The registers as backends provide them: one call for each kind, no names. */
+  get access(): RegisterAccess {
+    return this.#live().registers;
   }
 
   /** Queues an external interrupt: delivered as soon as RFLAGS.IF and the interrupt shadow allow, in order. */

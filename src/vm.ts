@@ -194,6 +194,9 @@ export class Vm implements Disposable {
     pio: vm.pio,
     mmio: vm.mmio,
     observers: vm.#observers,
+    get memory() {
+      return vm.memory;
+    },
     get backend() {
       return vm.backend;
     },
