@@ -8,7 +8,6 @@
  * array is kept alive.
  */
 import { dlopen, type FFIFunction, FFIType, toArrayBuffer } from "bun:ffi";
-import { constants } from "node:os";
 
 /** What a C pointer parameter takes. */
 export type PointerArgument = number | NodeJS.TypedArray | DataView | null;
@@ -215,6 +214,8 @@ let errnoNames: Map<number, string> | undefined;
 
 /** The name of an error number on this system, `"EACCES"`; a number without one gives `"errno 4711"`. */
 export function errnoName(number: number): string {
+  // Not an import: only failures need it, and every start would pay for it.
+  const { constants } = process.getBuiltinModule("node:os");
   // Reversed so that of two names for one number the first stays (EAGAIN, not EWOULDBLOCK).
   errnoNames ??= new Map(
     Object.entries(constants.errno)

@@ -105,9 +105,9 @@ describe(`/dev/kvm${why}`, () => {
 
   test.skipIf(skip)("KVM_SET_MSRS then KVM_GET_MSRS return what was written", () => {
     const msrs = KvmMsrs.alloc(1);
-    const IA32_SYSENTER_EIP = 0x176;
+    const IA32_LSTAR = 0xc0000082; // 64 bits wide on every vendor; SYSENTER_EIP has 32 on AMD
     msrs.nmsrs = 1;
-    Object.assign(msrs.entries[0] ?? {}, { index: IA32_SYSENTER_EIP, data: 0x1234_5678_9abcn });
+    Object.assign(msrs.entries[0] ?? {}, { index: IA32_LSTAR, data: 0x1234_5678_9abcn });
     expect(ioctlPtr(vcpu, io.KVM_SET_MSRS, bytesOf(msrs))).toBe(1);
     Object.assign(msrs.entries[0] ?? {}, { data: 0n });
     expect(ioctlPtr(vcpu, io.KVM_GET_MSRS, bytesOf(msrs))).toBe(1);
