@@ -24,17 +24,17 @@ EXIT    equ 0xd0000004
         cmp r9d, 0x0fedcba9
         jne bad
 
-        mov bl, 3               ; ring 3 cannot change the interrupt flag, and POPF does not fault
+        mov bl, 3               ; POPF in ring 3 leaves IOPL alone, and does not fault
         pushfq
         pop rax
         mov rcx, rax
-        xor eax, 0x200          ; IF
+        xor eax, 0x3000         ; IOPL
         push rax
         popfq
         pushfq
         pop rax
         xor eax, ecx
-        test eax, 0x200
+        test eax, 0x3000
         jnz bad
 
         mov bl, 4               ; a call and a stack of 8-byte slots
