@@ -1,6 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import { constants } from "node:os";
-import { cString, errno, errnoName, libc, linuxLibc, O_CLOEXEC, O_RDONLY, pageSize } from "../../ffi/libc.ts";
+import {
+  cString,
+  errno,
+  errnoName,
+  libc,
+  linuxLibc,
+  O_CLOEXEC,
+  O_NONBLOCK,
+  O_RDONLY,
+  pageSize,
+} from "../../ffi/libc.ts";
 
 const onLinux = process.platform === "linux";
 const linuxTest = test.skipIf(!onLinux);
@@ -46,6 +56,32 @@ describe("libc()", () => {
     expect(libc().ioctlPtr(fd, FIONREAD, count)).toBe(0);
     expect(count[0]).toBeGreaterThanOrEqual(0);
     libc().close(fd);
+  });
+
+  linuxTest("memfd_create(), write() and pread() agree on the bytes at an offset", () => {
+    const fd = linuxLibc().memfd_create(cString("vmexit"), 0);
+    expect(libc().write(fd, new Uint8Array([1, 2, 3, 4]), 4)).toBe(4);
+    const two = new Uint8Array(2);
+    expect(libc().pread(fd, two, 2, 1)).toBe(2);
+    expect([...two]).toEqual([2, 3]);
+    libc().close(fd);
+  });
+
+  test("fcntl() passes its variadic number: O_NONBLOCK set is O_NONBLOCK read", () => {
+    const fd = libc().open(cString("/dev/zero"), O_RDONLY, 0);
+    const F_GETFL = 3;
+    const F_SETFL = 4;
+    expect(libc().fcntl(fd, F_SETFL, O_NONBLOCK)).toBe(0);
+    expect(libc().fcntl(fd, F_GETFL, 0) & O_NONBLOCK).toBe(O_NONBLOCK);
+    libc().close(fd);
+  });
+
+  linuxTest("getrlimit() fills the soft and the hard limit", () => {
+    const limit = new BigUint64Array(2);
+    const RLIMIT_NOFILE = 7;
+    expect(libc().getrlimit(RLIMIT_NOFILE, limit)).toBe(0);
+    expect(limit[0]).toBeGreaterThan(0n);
+    expect(limit[1]).toBeGreaterThanOrEqual(limit[0] ?? 0n);
   });
 
   test("pageSize() is a power of two of at least 4096", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { constants } from "node:os";
-import { cString, errno, libc, O_RDONLY, pageSize } from "../../ffi/libc.ts";
+import { cString, errno, libc, linuxLibc, O_RDONLY, pageSize } from "../../ffi/libc.ts";
 import { Mapping } from "../../ffi/mapping.ts";
 
 const linuxTest = test.skipIf(process.platform !== "linux");
@@ -51,6 +51,21 @@ describe("Mapping.ofFd()", () => {
     using mapping = present(Mapping.ofFd(fd, page, { readOnly: true }));
     libc().close(fd);
     expect(new TextDecoder().decode(mapping.bytes.subarray(0, 6))).toBe("import");
+  });
+});
+
+describe("Mapping.ofFd() with copyOnWrite", () => {
+  linuxTest("keeps writes out of the file", () => {
+    const fd = linuxLibc().memfd_create(cString("vmexit"), 0);
+    libc().write(fd, new Uint8Array(page).fill(7), page);
+    {
+      using mapping = present(Mapping.ofFd(fd, page, { copyOnWrite: true }));
+      mapping.bytes[0] = 1;
+    }
+    const first = new Uint8Array(1);
+    libc().pread(fd, first, 1, 0);
+    expect(first[0]).toBe(7);
+    libc().close(fd);
   });
 });
 
