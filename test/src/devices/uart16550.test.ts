@@ -460,6 +460,52 @@ describe("Uart16550.state()", () => {
   });
 });
 
+describe("Uart16550 before Linux's 8250 driver", () => {
+  // What drivers/tty/serial/8250/8250_port.c (Linux v6.1) looks for, in its order.
+  test("is a 16550A to autoconfig(): IER, loopback, FIFOs, no EFR, no 64-byte FIFO, no UUE", () => {
+    const { get, set } = build();
+    set(IER, 0x00);
+    expect(get(IER) & 0x0f).toBe(0x00);
+    set(IER, 0x0f);
+    expect(get(IER) & 0x0f).toBe(0x0f);
+    set(IER, 0x00);
+    set(MCR, 0x10 | 0x0a);
+    expect(get(MSR) & 0xf0).toBe(0x90);
+    set(MCR, 0x00);
+
+    set(LCR, 0xbf); // Where a 16650 has its EFR; on a 16550A the divisor latch is over IER, and IIR stays.
+    set(FCR, 0x00);
+    set(LCR, 0x00);
+    set(FCR, 0x01);
+    expect(get(IIR) >> 6).toBe(3);
+
+    set(LCR, 0xbf);
+    expect(get(IIR)).not.toBe(0x00);
+    set(LCR, 0x00);
+    set(FCR, 0x21);
+    expect(get(IIR) >> 5).toBe(6);
+    set(LCR, 0x80);
+    set(FCR, 0x21);
+    expect(get(IIR) >> 5).toBe(6);
+    set(LCR, 0x00);
+    set(IER, 0x40);
+    expect(get(IER) & 0x40).toBe(0);
+  });
+
+  test("has none of the bugs that startup() works around: THRE comes again, and at once", () => {
+    const { get, set } = build();
+    set(FCR, 0x01);
+    set(IER, 0x02);
+    expect(get(IIR) & 0x01).toBe(0);
+    set(IER, 0x00);
+    set(IER, 0x02);
+    expect(get(IIR) & 0x01).toBe(0);
+    set(IER, 0x00);
+    set(IER, 0x02);
+    expect([get(LSR) & 0x40, get(IIR) & 0x01]).toEqual([0x40, 0]);
+  });
+});
+
 test("Uart16550 never throws, whatever the guest does", () => {
   const { uart } = build({ inputBytes: 8 });
   let seed = 7;
