@@ -19,6 +19,8 @@ export interface Uart16550State {
   fifo: number[];
   /** PE, FE and BI (LSR's bits 2 to 4) of each of them. */
   fifoErrors: number[];
+  /** How many of them the guest was told of. */
+  shown: number;
   /** Bytes that wait for room in the receiver. */
   input: number[];
 }
@@ -29,7 +31,7 @@ const BITS = { IER: 0x0f, FCR: 0xc9, LCR: 0xff, MCR: 0x1f, SCR: 0xff, MSR: 0xff,
 /**
  * Checks a value from outside and copies it.
  *
- * @param inputBytes Room for waiting input.
+ * @param inputBytes Room for waiting input, and for a FIFO that goes back to it.
  * @throws {RangeError} naming the field that no UART could hold.
  */
 export function checkUart16550State(value: unknown, inputBytes: number): Uart16550State {
@@ -60,6 +62,9 @@ export function checkUart16550State(value: unknown, inputBytes: number): Uart165
   const fifo = bytes("fifo", { most: FCR & 1 ? FIFO_BYTES : 1, bits: 0xff });
   const fifoErrors = bytes("fifoErrors", { most: FIFO_BYTES, bits: 0x1c });
   if (fifoErrors.length !== fifo.length) refuse("fifoErrors", "as long as fifo");
+  // A FIFO reset puts characters not shown yet back before the input.
+  const { shown } = state;
+  if (!isWithin(shown, 0x1f) || shown > fifo.length) refuse("shown", "at most the length of fifo");
   return {
     IER: register("IER"),
     FCR,
@@ -72,7 +77,8 @@ export function checkUart16550State(value: unknown, inputBytes: number): Uart165
     thrEmptyPending: flag("thrEmptyPending"),
     fifo,
     fifoErrors,
-    input: bytes("input", { most: inputBytes, bits: 0xff }),
+    shown,
+    input: bytes("input", { most: inputBytes - (shown === 0 ? fifo.length : 0), bits: 0xff }),
   };
 }
 

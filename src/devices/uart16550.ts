@@ -80,7 +80,8 @@ export interface Uart16550Options {
  *
  * The wire is infinitely fast: what the guest sends has left at once, so the transmitter is always empty, and four
  * character times have always passed, so the character timeout is raised as soon as fewer characters than the trigger
- * level are there and no more are waiting. Input waits for room instead of overrunning; loopback does overrun. Word
+ * level are there and no more are waiting. Input waits for room instead of overrunning; loopback does overrun. A FIFO
+ * reset drops no input that the guest was not told of yet: it comes again, as if it had been sent a moment later. Word
  * length, parity and divisor are kept but change nothing: every byte has 8 bits.
  *
  * @see TI PC16550D "Universal Asynchronous Receiver/Transmitter With FIFOs", "Registers" and "FIFO Interrupt Mode Operation"
@@ -109,8 +110,11 @@ export class Uart16550 implements Device {
   /** PE, FE and BI of each character in the FIFO. */
   readonly #fifoErrors = new Uint8Array(FIFO_BYTES);
   #fifoCount = 0;
-  /** Bytes on their way to the FIFO, as a ring. */
+  /** How many of them LSR or IIR have shown to the guest. */
+  #shown = 0;
+  /** Bytes on their way to the FIFO, as a ring, with room for a FIFO that goes back. */
   readonly #input: Uint8Array;
+  readonly #inputBytes: number;
   #inputHead = 0;
   #inputCount = 0;
   #inputRefused = false;
@@ -123,7 +127,8 @@ export class Uart16550 implements Device {
     this.#onByte = options.onByte ?? (() => {});
     this.#onSpace = options.onSpace ?? (() => {});
     this.#irq = options.irq;
-    this.#input = new Uint8Array(inputBytes);
+    this.#inputBytes = inputBytes;
+    this.#input = new Uint8Array(inputBytes + FIFO_BYTES);
   }
 
   /**
@@ -151,6 +156,7 @@ export class Uart16550 implements Device {
       thrEmptyPending: this.#thrEmptyPending,
       fifo: [...this.#fifo.subarray(0, this.#fifoCount)],
       fifoErrors: [...this.#fifoErrors.subarray(0, this.#fifoCount)],
+      shown: this.#shown,
       input: Array.from({ length: this.#inputCount }, (_, i) => this.#inputAt(i)),
     };
   }
@@ -162,7 +168,7 @@ export class Uart16550 implements Device {
 
   /** Bytes that `receive` would take now. */
   get space(): number {
-    return this.#input.length - this.#inputCount;
+    return Math.max(this.#inputBytes - this.#inputCount, 0);
   }
 
   /** Bytes received that the guest has not read. */
@@ -188,6 +194,7 @@ export class Uart16550 implements Device {
   /** The other end holds the line in a break: a zero character with BI set, ahead of the input that still waits. */
   receiveBreak(): void {
     this.#shiftIn(0, LSR_BI);
+    this.#shown = this.#fifoCount;
     this.#updateIrq();
   }
 
@@ -268,6 +275,7 @@ export class Uart16550 implements Device {
         this.#fifoErrors.copyWithin(0, 1, this.#fifoCount);
       }
       this.#fifoCount--;
+      this.#shown = Math.max(this.#shown - 1, 0);
       this.#fill();
     }
     return value;
@@ -278,7 +286,10 @@ export class Uart16550 implements Device {
     this.#thrEmptyPending = false;
     this.#updateIrq();
     this.#thrEmptyPending = true;
-    if (this.#MCR & MCR_LOOP) this.#shiftIn(value, 0);
+    if (this.#MCR & MCR_LOOP) {
+      this.#shiftIn(value, 0);
+      this.#shown = this.#fifoCount;
+    }
     this.#updateIrq();
     if ((this.#MCR & MCR_LOOP) === 0) this.#onByte(value);
   }
@@ -293,6 +304,7 @@ export class Uart16550 implements Device {
 
   #readIIR(): number {
     const source = this.#interruptSource();
+    if (source === IIR_RECEIVED_DATA || source === IIR_CHARACTER_TIMEOUT) this.#shown = this.#fifoCount;
     if (source === IIR_THR_EMPTY) {
       this.#thrEmptyPending = false;
       this.#updateIrq();
@@ -302,15 +314,24 @@ export class Uart16550 implements Device {
 
   #writeFCR(value: number): void {
     const toggled = (value ^ this.#FCR) & FCR_ENABLE;
-    if (toggled || value & FCR_RESET_RECEIVER) {
-      this.#fifoCount = 0;
-      this.#fifo[0] = 0;
-      this.#fifoErrors.fill(0);
-    }
+    if (toggled || value & FCR_RESET_RECEIVER) this.#resetReceiver();
     if (toggled || value & FCR_RESET_TRANSMITTER) this.#thrEmptyPending = true;
     // The other bits are not programmed unless FIFOs are enabled; the reset bits clear themselves.
     this.#FCR = value & FCR_ENABLE ? value & (FCR_TRIGGER | FCR_DMA_MODE | FCR_ENABLE) : 0;
     this.#fill();
+  }
+
+  #resetReceiver(): void {
+    if (this.#shown === 0) {
+      this.#inputHead = (this.#inputHead + this.#input.length - this.#fifoCount) % this.#input.length;
+      for (let i = 0; i < this.#fifoCount; i++)
+        this.#input[(this.#inputHead + i) % this.#input.length] = this.#fifo[i]!;
+      this.#inputCount += this.#fifoCount;
+    }
+    this.#fifoCount = 0;
+    this.#shown = 0;
+    this.#fifo[0] = 0;
+    this.#fifoErrors.fill(0);
   }
 
   #writeMCR(value: number): void {
@@ -323,6 +344,7 @@ export class Uart16550 implements Device {
   #readLSR(): number {
     let value = LSR_THRE | LSR_TEMT;
     if (this.#fifoCount > 0) value |= LSR_DR | this.#fifoErrors[0]!;
+    this.#shown = this.#fifoCount;
     if (this.#overrun) value |= LSR_OE;
     if (this.#FCR & FCR_ENABLE && this.#fifoHasErrors()) value |= LSR_FIFO_ERROR;
     if (value & (LSR_OE | LSR_CHARACTER)) {
@@ -439,6 +461,7 @@ export class Uart16550 implements Device {
     this.#fifo.set(state.fifo);
     this.#fifoErrors.set(state.fifoErrors);
     this.#fifoCount = state.fifo.length;
+    this.#shown = state.shown;
     this.#input.set(state.input);
     this.#inputCount = state.input.length;
     this.#updateIrq();

@@ -166,6 +166,27 @@ describe("Uart16550 receiver", () => {
     }
   });
 
+  test("a FIFO reset keeps input that the guest was not told of, so that its set-up loses nothing", () => {
+    const { uart, get, set } = build({ inputBytes: 4 });
+    uart.receive(Uint8Array.of(1, 2, 3, 4));
+    uart.receive(Uint8Array.of(5));
+    for (const value of [0x01, 0x03, 0xc7, 0x00, 0x01]) set(FCR, value);
+    expect([uart.space, uart.pending]).toEqual([4, 5]);
+    for (const byte of [1, 2, 3, 4, 5]) expect(get(RBR)).toBe(byte);
+  });
+
+  test("a FIFO reset drops input that LSR or IIR has shown", () => {
+    for (const register of [LSR, IIR]) {
+      const { uart, get, set } = build();
+      set(FCR, 0x01);
+      set(IER, 0x01);
+      uart.receive(Uint8Array.of(1, 2));
+      get(register);
+      set(FCR, 0x03);
+      expect(get(LSR) & 1).toBe(0);
+    }
+  });
+
   test("FCR programs nothing while its bit 0 is clear", () => {
     const { uart, set } = build();
     set(FCR, 0xc8);
@@ -446,7 +467,8 @@ describe("Uart16550.state()", () => {
     ["fifo with a number of nine bits", "fifo", [256]],
     ["fifoErrors shorter than fifo", "fifoErrors", []],
     ["fifoErrors with a bit that is no error", "fifoErrors", [1, 0]],
-    ["input beyond the limit", "input", Array(65).fill(0)],
+    ["shown beyond fifo", "shown", 17],
+    ["input beyond the limit", "input", Array(64 + 16 + 1).fill(0)],
     ["input missing", "input", undefined],
   ])("fromState() refuses %s, and names the field", (_what, field, value) => {
     const state = { ...busy().uart.state(), [field]: value };
