@@ -11,7 +11,7 @@ export type HostScript = (exit: Exit, vcpu: { interrupt(vector: number): void })
 /**
  * How a guest is run and what comes of it, the same on every backend.
  *
- * Every machine has a 16550 UART at port 0x3f8, a debug console at 0xe9, a debug exit at 0xf4 and ACPI power at 0x604.
+ * Every machine has a 16550 UART at port 0x3f8 (on IRQ 4 where there is an irqchip), a debug console at 0xe9, a debug exit at 0xf4 and ACPI power at 0x604.
  * The transcript has what they did and the other exits in order, neighbours of the same kind joined: engines cut string
  * I/O into exits as they like.
  */
@@ -180,6 +180,14 @@ export const EXPECTATIONS: readonly GuestExpectation[] = [
     vm: { irqchip: "full", pit: true },
     transcript: ['console "....."', "power off"],
     exits: 6,
+  },
+  {
+    guest: "serial-irq",
+    mode: "real16",
+    needs: ["irqchip"],
+    vm: { irqchip: "full" },
+    input: "No polling.\n\x04",
+    transcript: ['uart "No polling.\\n"', 'console "h"', "power off"],
   },
   { guest: "memtest", mode: "real16", transcript: ['console "memory ok\\n"', hlt], exits: 11 },
   { guest: "real16", mode: "real16", transcript: ['uart "real16 ok\\n"', hlt], exits: 11 },

@@ -51,7 +51,10 @@ export function pagesOutsideLongMode(backend: Backend): boolean {
 }
 
 function mapDevices(vm: Vm, { input, mmio }: GuestExpectation, transcript: Transcript): void {
-  const uart = new Uart16550({ onByte: (byte) => transcript.bytes("uart", [byte]) });
+  const uart = new Uart16550({
+    onByte: (byte) => transcript.bytes("uart", [byte]),
+    ...(vm.irqchip === "none" ? {} : { irq: vm.irqLine(4) }),
+  });
   if (input !== undefined) uart.receive(new TextEncoder().encode(input));
   const debugConsole = new DebugConsole({ onByte: (byte) => transcript.bytes("console", [byte]) });
   const debugExit = new DebugExit({
