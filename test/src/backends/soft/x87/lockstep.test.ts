@@ -10,6 +10,7 @@ import { describeCase, packedDecimal, randomCase, runNative, runSoft, type X87Ou
 /** Cases per form. `VMEXIT_ORACLE_CASES=10000 bun test test/src/backends/soft/x87` is the full run. */
 const CASES = Number(process.env.VMEXIT_ORACLE_CASES ?? 150);
 const SEED = Number(process.env.VMEXIT_ORACLE_SEED ?? 1);
+const TIMEOUT_MS = 5000 + CASES * 100;
 const missing = unavailable();
 const suffix = missing ? ` (skipped: ${missing})` : "";
 
@@ -46,6 +47,7 @@ test.skipIf(missing !== undefined)(
       }
     }
   },
+  TIMEOUT_MS,
 );
 
 /** An extended encoding as a number that grows by one with each unit in the last place. */
@@ -82,4 +84,5 @@ test.skipIf(missing !== undefined)(
       }
     }
   },
+  TIMEOUT_MS,
 );
