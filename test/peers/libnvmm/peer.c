@@ -477,7 +477,10 @@ int nvmm_vcpu_getstate(struct nvmm_machine *mach, struct nvmm_vcpu *user, uint64
 
 int nvmm_vcpu_inject(struct nvmm_machine *mach, struct nvmm_vcpu *user) {
   struct vcpu *v = find_vcpu(mach, user, "nvmm_vcpu_inject");
+  const struct nvmm_x86_event *e = &v->comm->event;
+  bool external = e->type == NVMM_VCPU_EVENT_INTR && e->vector != 2;
   if (v->comm->event_commit) violation("nvmm_vcpu_inject over an event that waits");
+  if (external && v->int_window) violation("interrupt %u injected while the window is armed", e->vector);
   v->comm->event_commit = true;
   return 0;
 }

@@ -365,7 +365,6 @@ static int inject(struct vcpu *v) {
   } else if (e->type == NVMM_VCPU_EVENT_INTR) {
     if (!(v->run->s.regs.regs.rflags & FLAG_IF)) violation("interrupt %u injected while RFLAGS.IF is 0", e->vector);
     if (events->interrupt.shadow) violation("interrupt %u injected in an interrupt shadow", e->vector);
-    if (v->int_window) violation("interrupt %u injected while the window is armed", e->vector);
     events->interrupt.injected = 1;
     events->interrupt.nr = e->vector;
     events->interrupt.soft = 0;
