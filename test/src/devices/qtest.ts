@@ -17,6 +17,7 @@ export async function qtest(path: string, commands: readonly string[]): Promise<
     stdin: "pipe",
     stdout: "pipe",
     stderr: "ignore",
+    timeout: 4000,
   });
   try {
     qemu.stdin.write(`${commands.join("\n")}\n`);
