@@ -1,3 +1,4 @@
+export { bootGuest } from "./boot-guest.ts";
 export { CR0, CR4, EFER, RFLAG } from "./control-bits.ts";
 export {
   codeSegment,
@@ -11,7 +12,9 @@ export {
   SYSTEM_TYPE,
   tssSegment,
 } from "./descriptor.ts";
+export { loadElf } from "./elf.ts";
 export { applyMode, describeModes, enterMode } from "./enter-mode.ts";
+export { BOOT_SECTOR_ADDRESS, COM_SEGMENT, loadBootSector, loadCom, loadFlat } from "./flat.ts";
 export {
   callGate,
   type DecodedGate,
@@ -22,7 +25,18 @@ export {
   trapGate,
 } from "./gate.ts";
 export { buildGdt, type Gdt, type GdtEntry } from "./gdt.ts";
+export {
+  findSymbol,
+  type GuestFormat,
+  type GuestModule,
+  type GuestPlan,
+  type GuestSegment,
+  type GuestSymbol,
+  type LoadOptions,
+  placeGuest,
+} from "./guest-plan.ts";
 export { buildIdt, buildIvt, type Idt } from "./idt.ts";
+export { loadGuest } from "./load.ts";
 export {
   DEFAULT_ENTRY,
   DEFAULT_TABLES_GPA,
@@ -36,6 +50,7 @@ export {
   type ModeTable,
 } from "./mode.ts";
 export { modeSetup, SELECTORS, TABLES_LAYOUT } from "./mode-setup.ts";
+export { findMultibootHeader, loadMultiboot, MULTIBOOT_MAGIC } from "./multiboot.ts";
 export {
   buildPageTables,
   type PageBytes,
