@@ -5,8 +5,11 @@ import { guestPath } from "../../guests/assemble.ts";
 import { findQemu } from "../src/devices/qtest.ts";
 import { EXPECTATIONS } from "./expectations.ts";
 
-/** Guests that need no more than the devices of a PC without firmware. */
-const GUESTS = ["hello", "echo", "timer", "serial-irq", "memtest", "real16"];
+/**
+ * Guests that need no more than the devices of a PC without firmware. Not serial-irq: input that reaches QEMU's UART
+ * before the guest switches FIFOs on is lost, and the rest is stuck behind it.
+ */
+const GUESTS = ["hello", "echo", "timer", "memtest", "real16"];
 
 /** What a guest writes to the UART and the debug console of QEMU's own PC, in order, up to `bytes` bytes. */
 async function runOnQemu(qemu: string, guest: string, { input, bytes }: { input: string; bytes: number }) {
