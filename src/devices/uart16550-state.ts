@@ -62,7 +62,6 @@ export function checkUart16550State(value: unknown, inputBytes: number): Uart165
   const fifo = bytes("fifo", { most: FCR & 1 ? FIFO_BYTES : 1, bits: 0xff });
   const fifoErrors = bytes("fifoErrors", { most: FIFO_BYTES, bits: 0x1c });
   if (fifoErrors.length !== fifo.length) refuse("fifoErrors", "as long as fifo");
-  // A FIFO reset puts characters not shown yet back before the input.
   const { shown } = state;
   if (!isWithin(shown, 0x1f) || shown > fifo.length) refuse("shown", "at most the length of fifo");
   return {
@@ -78,6 +77,7 @@ export function checkUart16550State(value: unknown, inputBytes: number): Uart165
     fifo,
     fifoErrors,
     shown,
+    // A FIFO reset puts characters that were not shown back before the input.
     input: bytes("input", { most: inputBytes - (shown === 0 ? fifo.length : 0), bits: 0xff }),
   };
 }
