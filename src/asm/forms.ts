@@ -1,0 +1,138 @@
+import type { Code, Mnemonic, OpCodeInfo } from "iced-x86";
+import { iced } from "./iced.ts";
+import { type Slot, slotFor } from "./slots.ts";
+
+export type Bits = 16 | 32 | 64;
+
+/** One encoding of one mnemonic, as iced's opcode table describes it. */
+export interface Form {
+  readonly code: Code;
+  /** The operands a source writes. */
+  readonly slots: readonly Slot[];
+  /** All operands iced wants, the implied ones among them. */
+  readonly allSlots: readonly Slot[];
+  /** Operand size in bits that the opcode demands through prefixes, 0 for none. */
+  readonly operandSize: number;
+  /** Address size in bits that the opcode demands, 0 for none. */
+  readonly addressSize: number;
+  readonly encoding: "legacy" | "vex" | "evex" | "xop" | "3dnow";
+  readonly modes: { readonly 16: boolean; readonly 32: boolean; readonly 64: boolean };
+  /** Bytes of the memory operand, 0 when the table does not say. */
+  readonly memoryBytes: number;
+  /** Bytes of one element of a broadcast memory operand, 0 when it cannot be one. */
+  readonly broadcastBytes: number;
+  /** Elements of a broadcast memory operand. */
+  readonly broadcastCount: number;
+  /** The memory operand is a far pointer. */
+  readonly farMemory: boolean;
+  readonly masking: boolean;
+  readonly zeroing: boolean;
+  readonly maskRequired: boolean;
+  readonly rounding: boolean;
+  readonly suppressExceptions: boolean;
+  readonly vsib: boolean;
+  readonly lock: boolean;
+  /** Bytes of everything but memory operands, by mode: the order in which forms are tried. */
+  readonly cost: { readonly 16: number; readonly 32: number; readonly 64: number };
+  /** As the manuals write it: `ADD r/m32, imm8`. */
+  readonly text: string;
+}
+
+const ESCAPE_BYTES = [0, 1, 2, 2, 2, 2, 2, 2, 2];
+
+function costOf(info: OpCodeInfo, slots: readonly Slot[], bits: Bits): number {
+  const { EncodingKind } = iced();
+  let cost = info.opCodeLength;
+  for (const slot of slots) cost += slot.bytes;
+  const modrm = slots.some((slot) => slot.modrm) || info.groupIndex >= 0 || info.rmGroupIndex >= 0;
+  if (modrm) cost++;
+  if (info.addressSize !== 0 && info.addressSize !== bits) cost++;
+  if (info.encoding === EncodingKind.EVEX) return cost + 6;
+  if (info.encoding !== EncodingKind.Legacy) return cost + 3;
+  cost += ESCAPE_BYTES[info.table] ?? 0;
+  if (info.mandatoryPrefix > 1) cost++;
+  if (info.operandSize === 64) {
+    if (!info.defaultOpSize64 && !info.forceOpSize64) cost++;
+  } else if (info.operandSize !== 0 && info.operandSize !== (bits === 64 && !info.defaultOpSize64 ? 32 : bits)) cost++;
+  return cost;
+}
+
+function readForm(code: Code): Form | undefined {
+  const { CodeExt, EncodingKind, MemorySize, MemorySizeExt } = iced();
+  const info = CodeExt.opCode(code);
+  try {
+    if (!info.isInstruction || info.encoding === EncodingKind.MVEX) return undefined;
+    const allSlots: Slot[] = [];
+    for (let i = 0; i < info.opCount; i++) allSlots.push(slotFor(info.opKind(i)));
+    // String instructions take no operands in NASM; MASKMOVQ hides only the address.
+    const string = allSlots.some(({ implied }) => implied !== undefined && implied !== "rdiSegment");
+    const slots = string ? [] : allSlots.filter((slot) => slot.implied === undefined);
+    const elementBytes = info.canBroadcast ? MemorySizeExt.elementSize(info.broadcastMemorySize) : 0;
+    const memoryBytes = MemorySizeExt.size(info.memorySize);
+    const encodings = ["legacy", "vex", "evex", "xop", "3dnow"] as const;
+    return {
+      code,
+      slots,
+      allSlots,
+      operandSize: info.operandSize,
+      addressSize: info.addressSize,
+      encoding: encodings[info.encoding]!,
+      modes: { 16: info.mode16, 32: info.mode32, 64: info.mode64 },
+      memoryBytes,
+      broadcastBytes: elementBytes,
+      broadcastCount: elementBytes === 0 ? 0 : broadcastCount(MemorySize[info.broadcastMemorySize]!, elementBytes),
+      farMemory: info.memorySize >= MemorySize.SegPtr16 && info.memorySize <= MemorySize.SegPtr64,
+      masking: info.canUseOpMaskRegister,
+      zeroing: info.canUseZeroingMasking,
+      maskRequired: info.requireOpMaskRegister,
+      rounding: info.canUseRoundingControl,
+      suppressExceptions: info.canSuppressAllExceptions,
+      vsib: allSlots.some(({ memory }) => memory?.startsWith("vsib")),
+      lock: info.canUseLockPrefix,
+      cost: { 16: costOf(info, allSlots, 16), 32: costOf(info, allSlots, 32), 64: costOf(info, allSlots, 64) },
+      text: info.instructionString,
+    };
+  } finally {
+    info.free();
+  }
+}
+
+/** `Broadcast512_Float32` repeats a 4-byte element 16 times; `Broadcast512_2xFloat16` repeats a pair. */
+function broadcastCount(name: string, elementBytes: number): number {
+  const parts = /^Broadcast(\d+)_(2x)?/.exec(name);
+  if (!parts) return 0;
+  return Number(parts[1]) / 8 / (parts[2] ? Math.max(4, elementBytes) : elementBytes);
+}
+
+let codesByName: Map<string, Code[]> | undefined;
+
+/** iced's codes grouped by mnemonic in lower case, in table order. */
+export function codesByMnemonic(): ReadonlyMap<string, readonly Code[]> {
+  if (codesByName) return codesByName;
+  const { Code, Instruction, Mnemonic } = iced();
+  const byNumber = new Map<Mnemonic, Code[]>();
+  const instruction = new Instruction();
+  for (let code = 0; Code[code] !== undefined; code++) {
+    instruction.code = code;
+    const { mnemonic } = instruction;
+    const group = byNumber.get(mnemonic);
+    if (group) group.push(code);
+    else byNumber.set(mnemonic, [code]);
+  }
+  instruction.free();
+  codesByName = new Map();
+  for (const [mnemonic, codes] of byNumber) codesByName.set(Mnemonic[mnemonic]!.toLowerCase(), codes);
+  // Pseudo-instructions and holes of the table, not mnemonics.
+  for (const name of ["invalid", "db", "dw", "dd", "dq", "zero_bytes", "reservednop"]) codesByName.delete(name);
+  return codesByName;
+}
+
+const formsByCode = new Map<Code, Form | undefined>();
+
+/** The form of one of iced's codes, read off its tables once; nothing for what is no instruction (or Knights Corner's MVEX). */
+export function formOf(code: Code): Form | undefined {
+  if (formsByCode.has(code)) return formsByCode.get(code);
+  const form = readForm(code);
+  formsByCode.set(code, form);
+  return form;
+}

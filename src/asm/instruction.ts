@@ -1,0 +1,219 @@
+import { resolveAddress } from "./address.ts";
+import { emitBranch, isBranch } from "./branch.ts";
+import { Complaint } from "./diagnostics.ts";
+import { encode } from "./encoder.ts";
+import { constant, evaluate, type Scope } from "./expression.ts";
+import type { Bits, Form } from "./forms.ts";
+import { fitsEither, fitsSigned } from "./integer.ts";
+import { canNarrowMove, type Demands, type Resolved, selectForm } from "./match.ts";
+import { explainMismatch, explainSizes } from "./mismatch.ts";
+import { mnemonic } from "./mnemonics.ts";
+import type { Operand, RegisterOperand } from "./operand.ts";
+import { type Prefixes, prefixBytes } from "./prefixes.ts";
+import { RegisterClass, registers } from "./registers.ts";
+import type { Place } from "./source.ts";
+import { operandVariants } from "./variants.ts";
+
+/** One instruction as parsed. */
+export interface InstructionStatement {
+  readonly kind: "instruction";
+  /** Lower case. */
+  readonly name: string;
+  readonly prefixes: Readonly<Prefixes>;
+  readonly operands: readonly Operand[];
+  readonly place: Place;
+  /** The last encoding, reused while nothing it depends on has changed. */
+  cache: { bits: Bits; defaultRelative: boolean; bytes: Uint8Array; fixed: boolean } | undefined;
+}
+
+/** What an instruction is assembled against. */
+export interface InstructionContext {
+  readonly scope: Scope;
+  readonly bits: Bits;
+  readonly address: number | bigint;
+  readonly section: number;
+  readonly defaultRelative: boolean;
+  warn(message: string, place: Place): void;
+  /** Reports an error for a statement whose length is settled all the same. */
+  fail(complaint: Complaint): void;
+}
+
+const UNDECORATED = { mask: undefined, zeroing: false, broadcast: 0, rounding: undefined } as const;
+
+function immediateOperand(value: number, place: Place): Operand {
+  const expression = { op: "constant", value: constant(value) } as const;
+  return { kind: "immediate", expression, size: 0, strict: false, reach: undefined, place, ...UNDECORATED };
+}
+
+function resolve(operand: Operand, context: InstructionContext, prefixes: Readonly<Prefixes>): Resolved {
+  const { scope, bits, defaultRelative } = context;
+  const none = { value: undefined, segment: undefined, address: undefined };
+  switch (operand.kind) {
+    case "register":
+      if (bits !== 64 && isLongOnly(operand)) {
+        const why = `Register "${operand.register.name}" exists only in 64-bit code`;
+        throw new Complaint(why, operand.place, `this is ${bits}-bit code; see the bits directive`);
+      }
+      return { operand, ...none };
+    case "immediate":
+      return { operand, ...none, value: evaluate(operand.expression, scope) };
+    case "far":
+      return { operand, ...none, value: evaluate(operand.offset, scope), segment: evaluate(operand.segment, scope) };
+    case "memory": {
+      const address = resolveAddress(operand, scope, { bits, addressPrefix: prefixes.addressSize, defaultRelative });
+      if (bits !== 64 && [address.base, address.index].some((r) => r !== undefined && r.number > 7)) {
+        throw new Complaint(
+          "Registers 8 to 31 exist only in 64-bit code",
+          operand.place,
+          `this is ${bits}-bit code; see the bits directive`,
+        );
+      }
+      return { operand, ...none, address };
+    }
+  }
+}
+
+function isLongOnly({ register }: RegisterOperand): boolean {
+  const { cls, number, name } = register;
+  if (cls === RegisterClass.r64) return true;
+  if (cls === RegisterClass.control) return number > 8;
+  return number > 7 || (cls === RegisterClass.r8 && /^(spl|bpl|sil|dil)$/.test(name));
+}
+
+function demandsOf(prefixes: Readonly<Prefixes>, bits: Bits, forms: readonly Form[], operands: number): Demands {
+  const { operandSize, addressSize, encoding } = prefixes;
+  const sized =
+    operandSize !== undefined && forms.some((f) => f.operandSize === operandSize && f.slots.length === operands);
+  const addressed = addressSize !== undefined && forms.some((f) => f.addressSize === addressSize);
+  return {
+    bits,
+    operandSize: sized ? operandSize : undefined,
+    addressSize: addressed ? addressSize : undefined,
+    encoding,
+  };
+}
+
+const LEGACY_PREFIXES = new Set([0x66, 0x67, 0xf0, 0xf2, 0xf3]);
+
+function hasPrefix(bytes: Uint8Array, wanted: number): boolean {
+  for (const byte of bytes) {
+    if (byte === wanted) return true;
+    if (!LEGACY_PREFIXES.has(byte)) return false;
+  }
+  return false;
+}
+
+/** Adds o16/o32 and a16/a32 bytes that the chosen form did not need by itself. */
+function withSizePrefixes(front: number[], bytes: Uint8Array, prefixes: Readonly<Prefixes>, bits: Bits): Uint8Array {
+  const extra = [...front];
+  const other = (size: Bits | undefined) =>
+    size !== undefined && (bits === 16 ? size === 32 : bits === 32 ? size === 16 : size === 16);
+  if (other(prefixes.operandSize) && !hasPrefix(bytes, 0x66)) extra.push(0x66);
+  const narrow = bits === 64 ? prefixes.addressSize === 32 : other(prefixes.addressSize);
+  if (narrow && !hasPrefix(bytes, 0x67)) extra.push(0x67);
+  if (extra.length === 0) return bytes;
+  const whole = new Uint8Array(extra.length + bytes.length);
+  whole.set(extra);
+  whole.set(bytes, extra.length);
+  return whole;
+}
+
+function warnAboutSizes(form: Form, operands: readonly Resolved[], context: InstructionContext): void {
+  operands.forEach((resolved, i) => {
+    const { operand, value, address } = resolved;
+    if (address?.overflow) context.warn("Displacement does not fit its size and is cut", operand.place);
+    const slot = form.slots[i];
+    if (!value?.known || !slot?.immediate || operand.kind === "far") return;
+    const kind = slot.immediate;
+    const bytes = kind === "imm4" || kind === "one" ? 1 : slot.bytes;
+    const fits =
+      kind === "imm32sex64" || kind.startsWith("imm8sex")
+        ? fitsSigned(value.value, bytes * 8) || kind !== "imm32sex64"
+        : fitsEither(value.value, bytes * 8);
+    if (!fits) context.warn(`Number ${value.value} does not fit ${bytes * 8} bits and is cut`, operand.place);
+  });
+}
+
+/** A mnemonic whose unsized memory operand NASM gives the size of the mode. */
+const DEFAULT_SIZED = /^(call|jmp|[ls][gi]dt|f(n?save|n?stenv|ldenv|rstor)|lss|lfs|lgs|lds|les|bndmov|push|pop)$/;
+
+function choose(
+  statement: InstructionStatement,
+  forms: readonly Form[],
+  operands: Resolved[],
+  context: InstructionContext,
+): { form: Form; operands: Resolved[] } {
+  const { name, prefixes, place } = statement;
+  let ambiguous: Form[] | undefined;
+  for (const variant of operandVariants(name, operands)) {
+    const demands = demandsOf(prefixes, context.bits, forms, variant.length);
+    const { form, others } = selectForm(name, forms, variant, demands);
+    if (!form) continue;
+    if (others.length === 0 || DEFAULT_SIZED.test(name)) return { form, operands: variant };
+    ambiguous ??= [form, ...others];
+  }
+  if (ambiguous) throw explainSizes(name, ambiguous, operands);
+  throw explainMismatch(name, forms, operands, context.bits, place);
+}
+
+function narrowMove(statement: InstructionStatement, operands: Resolved[]): Resolved[] {
+  const [to, from] = operands;
+  if (statement.name !== "mov" || operands.length !== 2) return operands;
+  if (to!.operand.kind !== "register" || from!.operand.kind !== "immediate") return operands;
+  const { register } = to!.operand;
+  if (register.cls !== RegisterClass.r64 || !canNarrowMove(from!.operand, from!.value!)) return operands;
+  const narrow = [...registers().values()].find((r) => r.cls === RegisterClass.r32 && r.number === register.number)!;
+  return [{ ...to!, operand: { ...to!.operand, register: narrow } }, from!];
+}
+
+/** An encoded instruction, and whether its bytes depend on where it stands. */
+export interface Assembled {
+  readonly bytes: Uint8Array;
+  readonly relative: boolean;
+}
+
+/**
+ * Assembles one instruction at an address.
+ *
+ * @throws {Complaint} when no form takes the operands or an expression cannot be evaluated.
+ */
+export function assembleInstruction(statement: InstructionStatement, context: InstructionContext): Assembled {
+  const { name, prefixes, place } = statement;
+  const found = mnemonic(name, context.bits)!;
+  if (found.forms.length === 0) {
+    const modes = ([16, 32, 64] as const).filter((bits) => (mnemonic(name, bits)?.forms.length ?? 0) > 0);
+    const hint =
+      modes.length === 0 ? "no mode of this assembler has it" : `it exists in ${modes.join("- and ")}-bit code`;
+    throw new Complaint(`Instruction "${name}" does not exist in ${context.bits}-bit code`, place, hint);
+  }
+  const written =
+    found.predicate === undefined
+      ? statement.operands
+      : [...statement.operands, immediateOperand(found.predicate, place)];
+  const resolved = written.map((operand) => resolve(operand, context, prefixes));
+  if (isBranch(found.forms, resolved)) {
+    return { bytes: emitBranch(statement, found.forms, resolved, context), relative: true };
+  }
+  const { form, operands } = choose(statement, found.forms, narrowMove(statement, resolved), context);
+  const front = prefixBytes(prefixes, statement.operands);
+  warnAboutSizes(form, operands, context);
+  const { bits } = context;
+  const address =
+    typeof context.address === "number" ? context.address + front.length : context.address + BigInt(front.length);
+  try {
+    const options = { bits, address, addressPrefix: prefixes.addressSize, preventVex2: prefixes.preventVex2 };
+    const relative = operands.some((o) => o.address?.ripRelative);
+    return { bytes: withSizePrefixes(front, encode(form, operands, options), prefixes, bits), relative };
+  } catch (error) {
+    if (error instanceof Complaint) throw error;
+    throw new Complaint(`Cannot encode "${name}" with these operands`, place, reasonOf(error, operands));
+  }
+}
+
+function reasonOf(error: unknown, operands: readonly Resolved[]): string {
+  const high = operands.find(({ operand }) => operand.kind === "register" && /^[abcd]h$/.test(operand.register.name));
+  if (high?.operand.kind === "register") {
+    return `${high.operand.register.name} cannot be used together with a REX prefix, which another operand needs`;
+  }
+  return error instanceof Error ? error.message.replace(/\.$/, "") : String(error);
+}

@@ -1,0 +1,162 @@
+import type { Code } from "iced-x86";
+import { type Bits, codesByMnemonic, type Form, formOf } from "./forms.ts";
+
+/** What a mnemonic stands for in one mode. */
+export interface Mnemonic {
+  /** Forms that exist in the mode, cheapest first. */
+  readonly forms: readonly Form[];
+  /** An immediate the mnemonic implies as last operand: CMPEQPS is CMPPS with 0. */
+  readonly predicate: number | undefined;
+}
+
+/** Another name for one or several of iced's mnemonics. */
+interface Alias {
+  readonly names: readonly string[];
+  readonly operandSize?: number;
+  readonly predicate?: number;
+}
+
+const CONDITIONS: Readonly<Record<string, string>> = {
+  c: "b",
+  nae: "b",
+  nc: "ae",
+  nb: "ae",
+  z: "e",
+  nz: "ne",
+  na: "be",
+  nbe: "a",
+  pe: "p",
+  po: "np",
+  nge: "l",
+  nl: "ge",
+  ng: "le",
+  nle: "g",
+};
+
+/** Names NASM has and iced spells differently. Where several are given, the cheapest form of the mode wins, as in NASM. */
+const ALIASES: Readonly<Record<string, Alias>> = {
+  sal: { names: ["shl"] },
+  xlat: { names: ["xlatb"] },
+  fwait: { names: ["wait"] },
+  retn: { names: ["ret"] },
+  retw: { names: ["ret"], operandSize: 16 },
+  retd: { names: ["ret"], operandSize: 32 },
+  retq: { names: ["ret"], operandSize: 64 },
+  retnw: { names: ["ret"], operandSize: 16 },
+  retnd: { names: ["ret"], operandSize: 32 },
+  retnq: { names: ["ret"], operandSize: 64 },
+  retfw: { names: ["retf"], operandSize: 16 },
+  retfd: { names: ["retf"], operandSize: 32 },
+  retfq: { names: ["retf"], operandSize: 64 },
+  int03: { names: ["int3"] },
+  int01: { names: ["int1"] },
+  icebp: { names: ["int1"] },
+  ud2a: { names: ["ud2"] },
+  ud2b: { names: ["ud1"] },
+  loopz: { names: ["loope"] },
+  loopnz: { names: ["loopne"] },
+  iret: { names: ["iret", "iretd", "iretq"] },
+  iretw: { names: ["iret"] },
+  pushf: { names: ["pushf", "pushfd", "pushfq"] },
+  pushfw: { names: ["pushf"] },
+  popf: { names: ["popf", "popfd", "popfq"] },
+  popfw: { names: ["popf"] },
+  pusha: { names: ["pusha", "pushad"] },
+  pushaw: { names: ["pusha"] },
+  popa: { names: ["popa", "popad"] },
+  popaw: { names: ["popa"] },
+  sysret: { names: ["sysret", "sysretq"] },
+  sysexit: { names: ["sysexit", "sysexitq"] },
+  movsx: { names: ["movsx", "movsxd"] },
+};
+
+const COMPARES = "eq lt le unord neq nlt nle ord".split(" ");
+const VECTOR_COMPARES = (
+  "eq_oq lt_os le_os unord_q neq_uq nlt_us nle_us ord_q eq_uq nge_us ngt_us false_oq neq_oq ge_os gt_os true_uq " +
+  "eq_os lt_oq le_oq unord_s neq_us nlt_uq nle_uq ord_s eq_us nge_uq ngt_uq false_os neq_os ge_oq gt_oq true_us"
+).split(" ");
+const SHORT_VECTOR_COMPARES = [...COMPARES, "eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true"];
+const INTEGER_COMPARES = ["eq", "lt", "le", "false", "neq", "nlt", "nle", "true"];
+const XOP_COMPARES = ["lt", "le", "gt", "ge", "eq", "neq", "false", "true"];
+const CARRYLESS: readonly (readonly [string, number])[] = [
+  ["lqlq", 0x00],
+  ["hqlq", 0x01],
+  ["lqhq", 0x10],
+  ["hqhq", 0x11],
+];
+
+function pseudoInstructions(): Map<string, Alias> {
+  const found = new Map<string, Alias>(Object.entries(ALIASES));
+  const put = (name: string, target: string, predicate: number) => {
+    if (!codesByMnemonic().has(name) && !found.has(name)) found.set(name, { names: [target], predicate });
+  };
+  for (const [alias, condition] of Object.entries(CONDITIONS)) {
+    for (const family of ["j", "set", "cmov"]) found.set(family + alias, { names: [family + condition] });
+  }
+  for (const type of ["ps", "pd", "ss", "sd"]) {
+    for (const [i, name] of COMPARES.entries()) put(`cmp${name}${type}`, `cmp${type}`, i);
+  }
+  for (const type of ["ps", "pd", "ss", "sd", "ph", "sh"]) {
+    for (const [i, name] of VECTOR_COMPARES.entries()) put(`vcmp${name}${type}`, `vcmp${type}`, i);
+    for (const [i, name] of SHORT_VECTOR_COMPARES.entries()) put(`vcmp${name}${type}`, `vcmp${type}`, i);
+  }
+  for (const type of ["b", "w", "d", "q", "ub", "uw", "ud", "uq"]) {
+    for (const [i, name] of INTEGER_COMPARES.entries()) put(`vpcmp${name}${type}`, `vpcmp${type}`, i);
+    put(`vpcmpge${type}`, `vpcmp${type}`, 5);
+    put(`vpcmpgt${type}`, `vpcmp${type}`, 6);
+    for (const [i, name] of XOP_COMPARES.entries()) put(`vpcom${name}${type}`, `vpcom${type}`, i);
+  }
+  for (const [name, predicate] of CARRYLESS) {
+    put(`pclmul${name}dq`, "pclmulqdq", predicate);
+    put(`vpclmul${name}dq`, "vpclmulqdq", predicate);
+  }
+  return found;
+}
+
+let aliases: Map<string, Alias> | undefined;
+const resolved: Record<Bits, Map<string, Mnemonic | undefined>> = { 16: new Map(), 32: new Map(), 64: new Map() };
+
+function formsOf(codes: readonly Code[], bits: Bits): Form[] {
+  const forms: Form[] = [];
+  for (const code of codes) {
+    const form = formOf(code);
+    if (form?.modes[bits]) forms.push(form);
+  }
+  return forms.sort((a, b) => a.cost[bits] - b.cost[bits] || a.code - b.code);
+}
+
+/**
+ * Looks a mnemonic up, in lower case.
+ *
+ * @returns its forms in the mode (none when it exists in other modes only), or nothing for what is no instruction.
+ */
+export function mnemonic(name: string, bits: Bits): Mnemonic | undefined {
+  const cache = resolved[bits];
+  if (cache.has(name)) return cache.get(name);
+  aliases ??= pseudoInstructions();
+  const alias: Alias | undefined = aliases.get(name) ?? (codesByMnemonic().has(name) ? { names: [name] } : undefined);
+  let found: Mnemonic | undefined;
+  if (alias) {
+    const codes = alias.names.flatMap((target) => codesByMnemonic().get(target) ?? []);
+    const forms = formsOf(codes, bits);
+    const { operandSize } = alias;
+    found = {
+      forms: operandSize === undefined ? forms : forms.filter((form) => form.operandSize === operandSize),
+      predicate: alias.predicate,
+    };
+    cache.set(name, found);
+  }
+  return found;
+}
+
+/** True for the name of an instruction in any mode, in lower case. */
+export function isMnemonic(name: string): boolean {
+  aliases ??= pseudoInstructions();
+  return aliases.has(name) || codesByMnemonic().has(name);
+}
+
+/** Every mnemonic, for suggestions. */
+export function allMnemonics(): string[] {
+  aliases ??= pseudoInstructions();
+  return [...codesByMnemonic().keys(), ...aliases.keys()];
+}
