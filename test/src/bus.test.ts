@@ -108,8 +108,8 @@ describe("Bus.map()", () => {
     const device = new Recorder("keyboard controller");
     bus.map(0x60, 1, device);
     bus.map(0x64, 1, device, { offset: 4 });
-    bus.write(0x64, Uint8Array.of(0xfe));
-    bus.write(0x60, Uint8Array.of(1));
+    expect(bus.write(0x64, Uint8Array.of(0xfe))).toBe(true);
+    expect(bus.write(0x60, Uint8Array.of(1))).toBe(true);
     expect(device.accesses).toEqual(["write 4 254", "write 0 1"]);
   });
 });

@@ -42,3 +42,12 @@ test("AcpiPower reads SCI_EN set and SLP_EN clear, whatever was written", () => 
   device.write(0, Uint8Array.of(0xfe, 0xff));
   expect(read()).toBe(0xc3ff);
 });
+
+test("AcpiPower answers an access that reaches beyond its register for its own bytes only", () => {
+  const { device, events } = build();
+  const data = Uint8Array.of(0xff, 0xff, 0xff, 0xff);
+  device.read(1, data);
+  expect(data).toEqual(Uint8Array.of(0x00, 0xff, 0xff, 0xff));
+  device.write(1, Uint8Array.of(0x00, 0x20));
+  expect(events).toEqual([]);
+});

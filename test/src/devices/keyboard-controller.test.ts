@@ -78,3 +78,40 @@ test("KeyboardController drops data that no command asked for", () => {
   outb(0x60, 0xff);
   expect(inb(0x64) & 0x01).toBe(0);
 });
+
+test("KeyboardController tells by status bit 3 whether the last write was a command", () => {
+  const { inb, outb } = build();
+  outb(0x64, 0xd1);
+  expect(inb(0x64) & 0x08).toBe(0x08);
+  outb(0x60, 0x03);
+  expect(inb(0x64) & 0x08).toBe(0);
+});
+
+test("KeyboardController takes one data byte per command, and none once another command came", () => {
+  const { inb, outb } = build();
+  const commandByte = () => {
+    outb(0x64, 0x20);
+    return inb(0x60);
+  };
+  outb(0x64, 0x60);
+  outb(0x60, 0x11);
+  outb(0x60, 0x22);
+  expect(commandByte()).toBe(0x11);
+  outb(0x64, 0x60);
+  outb(0x64, 0xae);
+  outb(0x60, 0x33);
+  expect(commandByte()).toBe(0x01);
+});
+
+test("KeyboardController passes its port tests, and echoes what commands 0xd2 and 0xd3 feed it", () => {
+  const { inb, outb } = build();
+  for (const command of [0xa9, 0xab]) {
+    outb(0x64, command);
+    expect([inb(0x64) & 0x01, inb(0x60)]).toEqual([1, 0x00]);
+  }
+  for (const command of [0xd2, 0xd3]) {
+    outb(0x64, command);
+    outb(0x60, command);
+    expect([inb(0x64) & 0x01, inb(0x60)]).toEqual([1, command]);
+  }
+});

@@ -141,6 +141,12 @@ describe("Uart16550 receiver", () => {
     expect(next).toBe(50);
   });
 
+  test("works with room for a single byte", () => {
+    const { uart, get } = build({ inputBytes: 1 });
+    expect([1, 2, 3].map((byte) => uart.receive(Uint8Array.of(byte)))).toEqual([1, 1, 0]);
+    expect([get(RBR), get(RBR), get(LSR) & 1]).toEqual([1, 2, 0]);
+  });
+
   test("refuses an input limit that is not a whole number above 0", () => {
     for (const inputBytes of [0, -1, 1.5, Number.NaN]) expect(() => new Uart16550({ inputBytes })).toThrow(RangeError);
   });
@@ -173,6 +179,39 @@ describe("Uart16550 receiver", () => {
     for (const value of [0x01, 0x03, 0xc7, 0x00, 0x01]) set(FCR, value);
     expect([uart.space, uart.pending]).toEqual([4, 5]);
     for (const byte of [1, 2, 3, 4, 5]) expect(get(RBR)).toBe(byte);
+  });
+
+  test("a FIFO reset keeps order when what it keeps wraps around", () => {
+    const { uart, get, set } = build({ inputBytes: 4 });
+    let next = 0;
+    for (let value = 0; value < 60; value += 3) {
+      uart.receive(Uint8Array.of(value, value + 1, value + 2));
+      for (const fcr of [0x01, 0x00, 0x01]) set(FCR, fcr);
+      for (let i = 0; i < 3; i++) expect(get(RBR)).toBe(next++);
+    }
+  });
+
+  test("a FIFO reset drops a break and what loopback sent", () => {
+    const { uart, get, set } = build();
+    set(FCR, 0x01);
+    uart.receiveBreak();
+    set(FCR, 0x03);
+    set(MCR, 0x10);
+    set(THR, 1);
+    set(FCR, 0x03);
+    set(MCR, 0x00);
+    expect(get(LSR)).toBe(0x60);
+  });
+
+  test("a FIFO reset tells what was shown from what came after it was read", () => {
+    const { uart, get, set } = build();
+    set(FCR, 0x01);
+    uart.receive(Uint8Array.of(1));
+    get(LSR);
+    get(RBR);
+    uart.receive(Uint8Array.of(2));
+    set(FCR, 0x03);
+    expect(get(RBR)).toBe(2);
   });
 
   test("a FIFO reset drops input that LSR or IIR has shown", () => {
@@ -290,6 +329,14 @@ describe("Uart16550 modem status", () => {
     expect(get(MSR)).toBe(0xb4);
   });
 
+  test("loopback changes the lines, and so the deltas", () => {
+    const { get, set } = build();
+    set(MCR, 0x10 | 0x04);
+    expect(get(MSR)).toBe(0x4b);
+    set(MCR, 0x10);
+    expect(get(MSR)).toBe(0x04);
+  });
+
   test("a line set to what it is leaves no delta", () => {
     const { uart, get } = build();
     uart.setModemLines({ cts: true, dsr: true, dcd: true, ri: false });
@@ -331,6 +378,17 @@ describe("Uart16550 interrupts", () => {
     set(IER, 0x00);
     set(IER, 0x02);
     expect(get(IIR)).toBe(0x02);
+  });
+
+  test("THR empty: emptying the transmitter by FCR raises it, another trigger level does not", () => {
+    const { get, set } = build();
+    set(FCR, 0x01);
+    set(IER, 0x02);
+    get(IIR);
+    set(FCR, 0x41);
+    expect(get(IIR)).toBe(0xc1);
+    set(FCR, 0x45);
+    expect(get(IIR)).toBe(0xc2);
   });
 
   test("THR empty: each character sent raises it again", () => {
@@ -407,6 +465,22 @@ describe("Uart16550 IRQ line", () => {
     expect(levels).toEqual([true, false]);
   });
 
+  test("follows every source up, and down when its register is read", () => {
+    const { uart, levels, get, set } = build();
+    set(MCR, 0x08);
+    set(IER, 0x0e);
+    const down = (register: number) => {
+      get(register);
+      return levels.splice(0);
+    };
+    expect(down(IIR)).toEqual([true, false]);
+    uart.receiveBreak();
+    expect(down(LSR)).toEqual([true, false]);
+    uart.setModemLines({ dsr: false });
+    expect(down(MSR)).toEqual([true, false]);
+    expect(get(IIR)).toBe(0x01);
+  });
+
   test("falls and rises with each character sent, so that an edge-triggered controller sees each", () => {
     const { levels, set } = build();
     set(MCR, 0x08);
@@ -432,6 +506,9 @@ describe("Uart16550.state()", () => {
     uart.receiveBreak();
     uart.receive(Uint8Array.from({ length: 20 }, (_, i) => i + 2));
     uart.setModemLines({ cts: false });
+    set(MCR, 0x1b);
+    set(THR, 0xff); // An overrun.
+    set(MCR, 0x0b);
     return built;
   }
 
@@ -473,6 +550,15 @@ describe("Uart16550.state()", () => {
   ])("fromState() refuses %s, and names the field", (_what, field, value) => {
     const state = { ...busy().uart.state(), [field]: value };
     expect(() => Uart16550.fromState(state, { inputBytes: 64 })).toThrow(new RegExp(`UART: ${field}`));
+  });
+
+  test("fromState() leaves room for a FIFO that goes back to the input", () => {
+    const state = { ...new Uart16550().state(), FCR: 0x01, fifo: Array(16).fill(1), fifoErrors: Array(16).fill(0) };
+    const full = { ...state, input: Array(8).fill(2) };
+    expect(Uart16550.fromState(full, { inputBytes: 8 }).pending).toBe(24);
+    expect(() => Uart16550.fromState({ ...full, input: Array(9).fill(2) }, { inputBytes: 8 })).toThrow(/input must be/);
+    const shown = { ...full, shown: 16, input: Array(24).fill(2) };
+    expect(Uart16550.fromState(shown, { inputBytes: 8 }).pending).toBe(40);
   });
 
   test("fromState() refuses more than one character without FIFOs, and what is no object", () => {
