@@ -1,6 +1,6 @@
 import { type DescriptorTable, GPR_NAMES, type GprName, type Segment, type SegmentName } from "../registers.ts";
 import { CR0, CR4, EFER, nameBits, RFLAG } from "./control-bits.ts";
-import { codeSegment, dataSegment, encodeDescriptor, nullSegment, realSegment, tssSegment } from "./descriptor.ts";
+import { codeSegment, dataSegment, nullSegment, realSegment, tssSegment } from "./descriptor.ts";
 import { interruptGate } from "./gate.ts";
 import { buildGdt } from "./gdt.ts";
 import { buildIdt, buildIvt, type Idt } from "./idt.ts";
@@ -20,19 +20,20 @@ import { buildTss32, buildTss64 } from "./tss.ts";
 
 /**
  * Selectors of the GDT that a mode writes: the same places in every mode, so that a guest can change between them. Ring 3
- * selectors carry RPL 3. `kernelCode` is 64-bit in long mode, else as wide as the mode; the order suits SYSCALL and SYSRET
- * with STAR = 0x001b0008_00000000.
+ * selectors carry RPL 3. `kernelCode` is 64-bit in long mode, else as wide as the mode. The order suits SYSCALL and SYSRET
+ * with STAR = 0x00230008_00000000, and ring 3 has the selectors of Linux processes: a KVM without VMX and SVM (kvm_pvm)
+ * runs ring 3 with those of its host.
  */
 export const SELECTORS = {
   kernelCode: 0x08,
   kernelData: 0x10,
-  userCode32: 0x1b,
-  userData: 0x23,
-  userCode64: 0x2b,
-  tss: 0x30,
-  code32: 0x40,
-  code16: 0x48,
-  data16: 0x50,
+  code32: 0x18,
+  userCode32: 0x23,
+  userData: 0x2b,
+  userCode64: 0x33,
+  code16: 0x38,
+  data16: 0x40,
+  tss: 0x48,
 } as const;
 
 /** Offsets from `tablesGpa`. The page tables are last, since their number depends on what they map. */
@@ -273,14 +274,13 @@ function gdtOf(plan: Plan, tss: Segment): Uint8Array {
     {
       kernelCode: codeSegment({ bits }),
       kernelData: dataSegment({ bits: data }),
+      code32: codeSegment({ bits: 32 }),
       userCode32: codeSegment({ bits: plan.bits === 16 ? 16 : 32, dpl: 3 }),
       userData: dataSegment({ bits: data, dpl: 3 }),
       userCode64: plan.long ? codeSegment({ bits: 64, dpl: 3 }) : undefined,
-      // Two places in every mode, so that the selectors behind it do not move.
-      tss: encodeDescriptor(tss, { wide: true }),
-      code32: codeSegment({ bits: 32 }),
       code16: codeSegment({ bits: 16 }),
       data16: dataSegment({ bits: 16 }),
+      tss,
     },
     { bits },
   ).bytes;
