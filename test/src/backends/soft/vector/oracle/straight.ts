@@ -29,6 +29,7 @@ const MODE: Mode = {
   long: true,
   flat: true,
   csBase: 0n,
+  csLimit: 0xffff_ffff,
   alignCheck: false,
   x87: "run",
   mmx: "run",
