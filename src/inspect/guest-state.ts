@@ -15,7 +15,6 @@ export interface GuestState {
   readonly cr0: bigint;
   readonly cr3: bigint;
   readonly cr4: bigint;
-  readonly cr8: bigint;
   readonly efer: bigint;
   readonly dr6: bigint;
   readonly dr7: bigint;
@@ -43,7 +42,6 @@ export function guestStateOf(registers: GuestStateSource): GuestState {
     cr0: control("cr0"),
     cr3: control("cr3"),
     cr4: control("cr4"),
-    cr8: control("cr8"),
     efer: control("efer"),
     dr6: debug("dr6"),
     dr7: debug("dr7"),

@@ -22,7 +22,6 @@ export const RULES = {
   pdpte: "Intel SDM Vol. 3C, Checks on Guest Page-Directory-Pointer-Table Entries",
   amd: "AMD APM Vol. 2, Canonicalization and Consistency Checks",
   kvmSregs: "KVM_SET_SREGS, Documentation/virt/kvm/api.rst: the state must be one a processor can be in",
-  cr4: "Intel SDM Vol. 3A, Control Registers",
 } as const;
 
 export const hex = (value: number | bigint) => `0x${value.toString(16)}`;

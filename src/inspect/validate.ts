@@ -12,6 +12,8 @@ import {
 } from "./state-violation.ts";
 import { segmentViolations } from "./validate-segments.ts";
 
+export type { StateAuthority, StateViolation } from "./state-violation.ts";
+
 /**
  * Whether a processor would enter a guest in the state it is in, and if not, which bit breaks which rule.
  *
@@ -36,7 +38,7 @@ const EFER_KNOWN = union(EFER);
 const RFLAGS_RESERVED = ~union(RFLAG) & 0xffff_ffff_ffff_ffffn;
 
 function* controlViolations(state: GuestState, physicalBits: number): Generator<StateViolation> {
-  const { cr0, cr3, cr4, cr8, efer } = state;
+  const { cr0, cr3, cr4, efer } = state;
   if (cr0 >> 32n)
     yield broken(`CR0 = ${hex(cr0)} has ${bitList((cr0 >> 32n) << 32n)} set, which must be 0`, RULES.amd, ALL);
   if (cr0 & CR0.PG && !(cr0 & CR0.PE)) yield broken("CR0.PG is 1 and CR0.PE is 0", RULES.control, ALL);
@@ -55,7 +57,6 @@ function* controlViolations(state: GuestState, physicalBits: number): Generator<
   const eferUnknown = efer & ~EFER_KNOWN;
   if (eferUnknown)
     yield broken(`EFER = ${hex(efer)} has reserved ${bitList(eferUnknown)} set`, RULES.control, HARDWARE);
-  if (cr8 >> 4n) yield broken(`CR8 = ${hex(cr8)} is above 15`, RULES.cr4, ["kvm"]);
 }
 
 function* longModeViolations(state: GuestState): Generator<StateViolation> {
