@@ -213,6 +213,7 @@ export class KvmVcpu implements BackendVcpu {
   }
 
   settleForRead(): void {
+    void this.fd;
     const pending = this.#pending;
     if (pending === undefined || this.#stashed) return;
     if (pending.kind !== "pioOut" && pending.kind !== "mmioWrite") return;
@@ -229,6 +230,7 @@ export class KvmVcpu implements BackendVcpu {
   }
 
   settleForWrite(): void {
+    void this.fd;
     if (this.#pending === undefined || this.#stashed) return;
     this.#answer(this.#pending);
     this.#complete();

@@ -1,0 +1,93 @@
+/** How many exits per second does a script see, next to a C program on the same guest? */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { asm } from "../../src/asm/index.ts";
+import { createVm, type Device } from "../../src/index.ts";
+import { Peer } from "./peer.ts";
+import { formatSpread, hostLine, paired } from "./report.ts";
+
+const EXITS = 3_000;
+const ROUNDS = 41;
+
+/** Endless guests: one exit and one jump per turn. */
+const GUESTS = {
+  out: asm.real16`again: out 0xe9, al
+                  jmp again`,
+  in: asm.real16`again: in al, 0x60
+                 jmp again`,
+  "mmio-read": asm.real16`mov ax, 0xf000
+                          mov es, ax
+                   again: mov al, [es:0xfff0]
+                          jmp again`,
+  "mmio-write": asm.real16`mov ax, 0xf000
+                           mov es, ax
+                    again: mov [es:0xfff0], al
+                           jmp again`,
+} as const;
+
+let sink = 0;
+const device: Device = {
+  name: "sink",
+  read: (_offset, data) => void data.fill(0x5a),
+  write: (_offset, data) => {
+    sink = data[0] as number;
+  },
+};
+
+/** Nanoseconds for EXITS exits, answered by a switch in a script, or by a device on the bus. */
+function ours(program: Uint8Array, onBus: boolean): number {
+  // The guest has memory up to 0xf0000: the segment above it is MMIO.
+  using vm = createVm({ backend: "kvm", memoryBytes: 0xf0000 });
+  using vcpu = vm.createVcpu();
+  vm.memory.write(0x1000, program);
+  vcpu.enterMode("real16", { entry: 0x1000 });
+  if (onBus) vm.pio.map(0xe9, 1, device);
+  vcpu.run({ maxExits: 100 });
+  if (onBus) {
+    const start = Bun.nanoseconds();
+    vcpu.run({ maxExits: EXITS });
+    return Bun.nanoseconds() - start;
+  }
+  const start = Bun.nanoseconds();
+  for (let i = 0; i < EXITS; i++) {
+    const exit = vcpu.enter();
+    switch (exit.kind) {
+      case "pioOut":
+      case "mmioWrite":
+        sink = exit.data[0] as number;
+        break;
+      case "pioIn":
+      case "mmioRead":
+        exit.data.fill(0x5a);
+        break;
+      default:
+        throw new Error(`Unexpected exit ${exit.kind}`);
+    }
+  }
+  return Bun.nanoseconds() - start;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "vmexit-bench-"));
+try {
+  using peer = Peer.build(join(import.meta.dir, "peer/kvm-peer.c"));
+  console.log(`exit-roundtrip: ${hostLine()}`);
+  console.log(`${ROUNDS} pairs of ${EXITS} exits; median (minimum to maximum); ratio = exits/s of vmexit ÷ C`);
+  for (const name of ["out", "in", "mmio-read", "mmio-write", "device"] as const) {
+    const { bytes } = GUESTS[name === "device" ? "out" : name];
+    const file = join(folder, `${name}.bin`);
+    writeFileSync(file, bytes);
+    ours(bytes, name === "device");
+    const result = await paired(
+      ROUNDS,
+      () => ours(bytes, name === "device") / EXITS,
+      async () => (await peer.ask(`${name} ${EXITS} ${file}`)) / EXITS,
+    );
+    console.log(
+      `${name.padEnd(10)}  vmexit ${formatSpread(result.ours, 0)} ns/exit  C ${formatSpread(result.theirs, 0)} ns/exit  ratio ${formatSpread(result.ratio, 3)}`,
+    );
+  }
+} finally {
+  rmSync(folder, { recursive: true });
+}
+void sink;
