@@ -1,0 +1,81 @@
+import { bootGuest } from "../boot/boot-guest.ts";
+import type { GuestPlan, LoadOptions } from "../boot/guest-plan.ts";
+import { loadGuest } from "../boot/load.ts";
+import type { ModeOptions } from "../boot/mode.ts";
+import { createVm, type Vm } from "../index.ts";
+import { bootPlan } from "./boot-options.ts";
+import type { BootPlan } from "./boot-plan.ts";
+import { readGuestFile } from "./guest-file.ts";
+import { Session } from "./session.ts";
+import { UsageError } from "./usage-error.ts";
+
+const DEFAULT_MEMORY_BYTES = 16 * 2 ** 20;
+
+/** `vmexit boot`. @returns the exit status. */
+export async function boot(args: readonly string[]): Promise<number> {
+  const plan = bootPlan(args);
+  if (plan === "help") return (require("./help.ts") as typeof import("./help.ts")).help(["boot"]);
+  const memoryBytes = plan.memory ?? DEFAULT_MEMORY_BYTES;
+  checkAddresses(plan, memoryBytes);
+  const guest = await loadPlanned(plan, memoryBytes);
+  using vm = createPlannedVm(plan, memoryBytes);
+  const vcpu = vm.createVcpu(0, plan.cpuid === undefined ? {} : { cpuid: plan.cpuid });
+  asUsage(() => bootGuest(vcpu.access, vm.memory, guest, modeOptions(plan)));
+  using session = new Session(plan, { vm, vcpu, guest });
+  return await session.run();
+}
+
+function checkAddresses({ memory, loadAddress }: BootPlan, memoryBytes: number): void {
+  if (memory !== undefined) (require("./host-memory.ts") as typeof import("./host-memory.ts")).checkMemory(memory);
+  if (loadAddress === undefined || loadAddress < memoryBytes) return;
+  throw new UsageError(
+    `Cannot load a guest at 0x${loadAddress.toString(16)} as its memory ends at 0x${memoryBytes.toString(16)}`,
+    "use a lower --load-address or more --memory",
+    "--load-address",
+  );
+}
+
+async function loadPlanned(plan: BootPlan, memoryBytes: number): Promise<GuestPlan> {
+  const bytes = await readGuestFile(plan.guest, memoryBytes);
+  const { format, mode, loadAddress, entry, commandLine } = plan;
+  const modules = await Promise.all(
+    (plan.modules ?? []).map(async (file) => ({ file, bytes: await readGuestFile(file, memoryBytes) })),
+  );
+  const options: LoadOptions = {
+    file: plan.guest,
+    memoryBytes,
+    ...(format === undefined ? {} : { format }),
+    ...(mode === undefined ? {} : { mode }),
+    ...(loadAddress === undefined ? {} : { loadAddress }),
+    ...(entry === undefined ? {} : { entry }),
+    ...(commandLine === undefined ? {} : { commandLine }),
+    ...(modules.length === 0 ? {} : { modules }),
+  };
+  return asUsage(() => loadGuest(bytes, options));
+}
+
+function createPlannedVm({ backend, irqchip, pit, msrExits }: BootPlan, memoryBytes: number): Vm {
+  return asUsage(() =>
+    createVm({
+      memoryBytes,
+      ...(backend === undefined ? {} : { backend }),
+      ...(irqchip === undefined ? {} : { irqchip }),
+      ...(pit === undefined ? {} : { pit }),
+      ...(msrExits ? { msrExits: { invalid: true } } : {}),
+    }),
+  );
+}
+
+function modeOptions({ entry, stack }: BootPlan): ModeOptions {
+  return { ...(entry === undefined ? {} : { entry }), ...(stack === undefined ? {} : { stack }) };
+}
+
+/** While a machine is built, a `RangeError` means an option that does not fit. */
+function asUsage<T>(build: () => T): T {
+  try {
+    return build();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new UsageError(error.message, "see vmexit boot --help");
+  }
+}

@@ -1,0 +1,86 @@
+import { findSymbol } from "../boot/guest-plan.ts";
+import { crashScreen } from "../inspect/crash.ts";
+import { hex } from "../inspect/format.ts";
+import { formatStats } from "../inspect/stats.ts";
+import type { BootPlan } from "./boot-plan.ts";
+import { colourCrash } from "./colour.ts";
+import type { Ended, Machine } from "./session.ts";
+import type { Watch } from "./watch.ts";
+
+export interface ReportOptions {
+  /** The run ended abnormally. */
+  readonly isCrash: boolean;
+  readonly watch: Watch | undefined;
+  /** Why stdout could not be written. */
+  readonly writeFailure: string | undefined;
+}
+
+/** Prints what there is to say about a run that ended: trace, statistics, crash screen, result object. */
+export async function reportEnd(ended: Ended, plan: BootPlan, machine: Machine, options: ReportOptions): Promise<void> {
+  const { isCrash, watch, writeFailure } = options;
+  watch?.end();
+  const counts = watch?.counts;
+  if (counts !== undefined && !plan.json) console.error(formatStats(counts).join("\n"));
+  const screen = isCrash ? screenOf(ended, machine) : undefined;
+  if (screen !== undefined) console.error(colourCrash(screen).join("\n"));
+  if (writeFailure !== undefined && writeFailure !== "EPIPE") {
+    console.error(`vmexit: Cannot write to standard output: the system returned ${writeFailure}`);
+  }
+  if (plan.json) {
+    const object = {
+      ...resultObject(ended, plan, machine),
+      console: watch?.console.text,
+      ...(watch?.console.truncated ? { consoleTruncated: true } : {}),
+      ...(counts === undefined ? {} : { stats: counts }),
+      ...(screen === undefined ? {} : { crash: screen }),
+    };
+    await Bun.write(Bun.stdout, `${JSON.stringify(object, jsonValue)}\n`);
+  }
+}
+
+function screenOf({ result, ring, limit }: Ended, { vm, guest }: Machine): string[] {
+  const count = `${ring.count} ${ring.count === 1 ? "exit" : "exits"}`;
+  const symbol = (address: bigint) => {
+    const found = findSymbol(guest.symbols, address);
+    if (found === undefined) return undefined;
+    return found.offset === 0n ? found.symbol.name : `${found.symbol.name}+${hex(found.offset)}`;
+  };
+  return crashScreen(result.outcome, {
+    registers: result.vcpu.access,
+    memory: vm.memory,
+    exits: ring.last(),
+    summary: `after ${count} in ${time(result.elapsedMs)}, on ${vm.backend.name}`,
+    ...(limit === undefined ? {} : { limit }),
+    ...(guest.symbols.length === 0 ? {} : { symbol }),
+  });
+}
+
+function resultObject(
+  { result, status, ring }: Ended,
+  plan: BootPlan,
+  { vm, guest }: Machine,
+): Record<string, unknown> {
+  const { registers } = result.vcpu;
+  return {
+    status,
+    outcome: result.outcome,
+    guest: plan.guest,
+    format: guest.format,
+    mode: guest.mode,
+    backend: vm.backend.name,
+    exits: ring.count,
+    elapsedMs: result.elapsedMs,
+    lastExit: ring.last(1)[0]?.exit,
+    registers: registers.gprs(),
+  };
+}
+
+/** Registers as hexadecimal text, bytes as a list of numbers. */
+function jsonValue(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return hex(value);
+  return value instanceof Uint8Array ? Array.from(value) : value;
+}
+
+function time(ms: number): string {
+  return ms < 1000 ? `${ms.toFixed(1)} ms` : `${(ms / 1000).toFixed(2)} s`;
+}

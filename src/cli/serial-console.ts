@@ -1,0 +1,111 @@
+const CTRL_A = 0x01;
+const CTRL_C = 0x03;
+
+const HELP = `
+  Ctrl-A X       leave the guest
+  Ctrl-A Ctrl-A  send Ctrl-A to the guest
+  Ctrl-A H       this help
+  Ctrl-C         goes to the guest; twice ends a guest that does not read it
+`;
+
+export interface SerialConsoleOptions {
+  /** Hands bytes to the guest. @returns how many it took. */
+  readonly receive: (bytes: Uint8Array) => number;
+  /** Bytes the guest has not read yet. */
+  readonly unread: () => number;
+  /** The user wants to leave. */
+  readonly onLeave: (how: "Ctrl-A X" | "Ctrl-C") => void;
+}
+
+/**
+ * Standard input as the guest's serial input. On a terminal: raw mode, every key goes to the guest but the Ctrl-A
+ * commands. Else the bytes as they are, until they end.
+ *
+ * process.stdin costs 9 ms to load, so `open()` is for when a guest turns out to run longer than that.
+ */
+export class SerialConsole implements Disposable {
+  readonly #options: SerialConsoleOptions;
+  #open = false;
+  #raw = false;
+  #escaped = false;
+  /** What the guest had no room for. */
+  #rest = new Uint8Array(0);
+
+  constructor(options: SerialConsoleOptions) {
+    this.#options = options;
+  }
+
+  /** Whether input comes from a terminal. Known once it is open. */
+  get isTerminal(): boolean {
+    return this.#raw;
+  }
+
+  open(): void {
+    const { stdin } = process;
+    this.#open = true;
+    if (stdin.isTTY) {
+      this.#raw = true;
+      // Before raw mode: whatever ends this process from now on, the terminal is put back.
+      process.once("exit", this.#restore);
+      stdin.setRawMode(true);
+      process.stderr.write("vmexit: Ctrl-A X leaves, Ctrl-A H helps\r\n");
+    }
+    stdin.on("data", this.#onData);
+    stdin.on("error", () => {});
+  }
+
+  /** The guest has room again. */
+  readonly onSpace = (): void => {
+    const rest = this.#rest;
+    this.#rest = new Uint8Array(0);
+    this.#send(rest);
+    if (this.#rest.length === 0 && this.#open) process.stdin.resume();
+  };
+
+  [Symbol.dispose](): void {
+    if (!this.#open) return;
+    this.#open = false;
+    process.stdin.off("data", this.#onData);
+    process.stdin.pause();
+    this.#restore();
+    process.off("exit", this.#restore);
+  }
+
+  readonly #restore = (): void => {
+    if (!this.#raw) return;
+    this.#raw = false;
+    process.stdin.setRawMode(false);
+  };
+
+  readonly #onData = (chunk: Uint8Array): void => {
+    this.#send(this.#raw ? this.#filter(chunk) : chunk);
+  };
+
+  #send(bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
+    const taken = this.#rest.length > 0 ? 0 : this.#options.receive(bytes);
+    if (taken === bytes.length) return;
+    this.#rest = Uint8Array.of(...this.#rest, ...bytes.subarray(taken));
+    process.stdin.pause();
+  }
+
+  /** Takes the Ctrl-A commands out of what was typed. */
+  #filter(typed: Uint8Array): Uint8Array {
+    const kept: number[] = [];
+    for (const byte of typed) {
+      if (this.#escaped) {
+        this.#escaped = false;
+        if (byte === CTRL_A) kept.push(byte);
+        else this.#command(String.fromCharCode(byte).toLowerCase());
+      } else if (byte === CTRL_A) this.#escaped = true;
+      else if (byte === CTRL_C && this.#options.unread() > 0) this.#options.onLeave("Ctrl-C");
+      else kept.push(byte);
+    }
+    return Uint8Array.from(kept);
+  }
+
+  #command(key: string): void {
+    if (key === "x") this.#options.onLeave("Ctrl-A X");
+    if (key === "h" || key === "?") process.stderr.write(HELP.replaceAll("\n", "\r\n"));
+  }
+}

@@ -1,0 +1,147 @@
+import type { GuestPlan } from "../boot/guest-plan.ts";
+import type { Uart16550 } from "../devices/uart16550.ts";
+import type { RunResult, Vcpu, Vm } from "../index.ts";
+import { ExitRing } from "../inspect/exit-ring.ts";
+import type { BootPlan } from "./boot-plan.ts";
+import { STATUS, statusOf } from "./exit-status.ts";
+import { mapDevices } from "./machine.ts";
+import { Output } from "./output.ts";
+import { SerialConsole } from "./serial-console.ts";
+import type { Watch } from "./watch.ts";
+
+/** Where nobody can press a key, a guest that hangs must not hang a script. */
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+/** A guest in its VM, ready to run. */
+export interface Machine {
+  readonly vm: Vm;
+  readonly vcpu: Vcpu;
+  readonly guest: GuestPlan;
+}
+
+/** How a run ended, for whoever reports it. */
+export interface Ended {
+  readonly result: RunResult;
+  readonly status: number;
+  /** The last exits. */
+  readonly ring: ExitRing;
+  /** The limit that the run had, in words. */
+  readonly limit: string | undefined;
+}
+
+/** A signal's default status in a shell: 128 + its number. */
+const SIGNALS = { SIGINT: STATUS.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/** One run of a guest: its console, its limits, and whoever watches. */
+export class Session implements Disposable {
+  readonly #plan: BootPlan;
+  readonly #machine: Machine;
+  readonly #stdout: Output;
+  readonly #ring = new ExitRing();
+  readonly #watch: Watch | undefined;
+  readonly #input: SerialConsole;
+  readonly #uart: Uart16550;
+  readonly #cleanup = new DisposableStack();
+  /** Set when something outside ended the run. */
+  #left: number | undefined;
+  #timeoutMs: number | undefined;
+
+  constructor(plan: BootPlan, machine: Machine) {
+    const { vm } = machine;
+    this.#plan = plan;
+    this.#machine = machine;
+    this.#timeoutMs = plan.timeout;
+    this.#stdout = new Output(1, () => this.#leave(this.#stdout.failure === "EPIPE" ? STATUS.closedPipe : STATUS.io));
+    if (plan.trace !== "off" || plan.stats || plan.json) {
+      const { Watch } = require("./watch.ts") as typeof import("./watch.ts");
+      this.#watch = new Watch(plan, machine);
+    }
+    this.#input = this.#cleanup.use(
+      new SerialConsole({
+        receive: (bytes) => this.#uart.receive(bytes),
+        unread: () => this.#uart.pending,
+        onLeave: () => this.#leave(STATUS.interrupted),
+      }),
+    );
+    this.#uart = mapDevices(vm, {
+      onSerial: this.#watch?.onConsole ?? this.#stdout.byte,
+      onSerialSpace: this.#input.onSpace,
+      onDebugConsole: this.#debugConsole(),
+      wrap: this.#watch?.wrap,
+    });
+    vm.observe(this.#ring.record);
+    this.#handleSignals();
+  }
+
+  /** @returns the exit status. */
+  async run(): Promise<number> {
+    const { maxExits } = this.#plan;
+    // Most guests are done before their first time slice is, and never pay for a terminal.
+    const opening = setImmediate(() => this.#openInput());
+    const result = await this.#machine.vm.run({
+      ...(this.#plan.timeout === undefined ? {} : { timeoutMs: this.#plan.timeout }),
+      ...(maxExits === undefined ? {} : { maxExits }),
+    });
+    clearImmediate(opening);
+    this.#input[Symbol.dispose]();
+    await this.#stdout.end();
+    return await this.#report(result);
+  }
+
+  [Symbol.dispose](): void {
+    this.#cleanup[Symbol.dispose]();
+  }
+
+  #openInput(): void {
+    this.#input.open();
+    if (this.#plan.timeout !== undefined || this.#input.isTerminal) return;
+    this.#timeoutMs = DEFAULT_TIMEOUT_MS;
+    const timer = setTimeout(() => this.#machine.vm.stop({ kind: "timeout" }), DEFAULT_TIMEOUT_MS);
+    this.#cleanup.defer(() => clearTimeout(timer));
+  }
+
+  #debugConsole(): ((byte: number) => void) | undefined {
+    const { debugConsole = "stdout" } = this.#plan;
+    if (debugConsole === "off") return undefined;
+    if (debugConsole === "stdout") return this.#watch?.onConsole ?? this.#stdout.byte;
+    const stderr = new Output(2);
+    this.#cleanup.defer(() => stderr.flush());
+    return stderr.byte;
+  }
+
+  #leave(status: number): void {
+    this.#left ??= status;
+    this.#machine.vm.stop({ kind: "aborted" });
+  }
+
+  /** The first signal ends the run in order, a second one the process. */
+  #handleSignals(): void {
+    for (const [name, status] of Object.entries(SIGNALS)) {
+      const onSignal = () => {
+        if (this.#left !== undefined) process.exit(status);
+        this.#leave(status);
+      };
+      process.on(name, onSignal);
+      this.#cleanup.defer(() => process.off(name, onSignal));
+    }
+  }
+
+  async #report(result: RunResult): Promise<number> {
+    const status = this.#left ?? statusOf(result.outcome);
+    const isCrash = status !== STATUS.ok && status !== STATUS.closedPipe && result.outcome.kind !== "debugExit";
+    if (!isCrash && this.#watch === undefined && status !== STATUS.io) return status;
+    const limit = this.#limitOf(result);
+    const { reportEnd } = require("./report.ts") as typeof import("./report.ts");
+    await reportEnd({ result, status, ring: this.#ring, limit }, this.#plan, this.#machine, {
+      isCrash,
+      watch: this.#watch,
+      writeFailure: this.#stdout.failure,
+    });
+    return status;
+  }
+
+  #limitOf({ outcome }: RunResult): string | undefined {
+    if (outcome.kind === "timeout") return `${(this.#timeoutMs ?? 0) / 1000} s`;
+    return outcome.kind === "maxExits" ? String(this.#plan.maxExits) : undefined;
+  }
+}
