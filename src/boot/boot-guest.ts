@@ -1,7 +1,6 @@
 import { GuestError } from "../errors.ts";
 import { applyMode } from "./enter-mode.ts";
-import { hex } from "./guest-file.ts";
-import { findFree, type GuestPlan, placeGuest } from "./guest-plan.ts";
+import { findFree, type GuestPlan, hex, placeGuest } from "./guest-plan.ts";
 import { DEFAULT_TABLES_GPA, type ModeOptions, type ModeRegisters, type ModeSetup } from "./mode.ts";
 import { modeSetup } from "./mode-setup.ts";
 import type { PhysicalMemory } from "./physical-memory.ts";

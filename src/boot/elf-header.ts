@@ -15,11 +15,6 @@ export interface ElfHeader {
   readonly shnum: number;
 }
 
-/** Whether the bytes begin as an ELF file does. */
-export function isElf(bytes: Uint8Array): boolean {
-  return bytes[0] === 0x7f && bytes[1] === 0x45 && bytes[2] === 0x4c && bytes[3] === 0x46;
-}
-
 function checkIdent(file: GuestFile): boolean {
   const kind = file.u8(4, "EI_CLASS");
   if (kind !== 1 && kind !== 2) throw file.bad("EI_CLASS", `EI_CLASS is ${kind}, neither 1 (32-bit) nor 2 (64-bit)`);

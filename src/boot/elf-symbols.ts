@@ -1,6 +1,6 @@
 import type { ElfHeader } from "./elf-header.ts";
-import { type GuestFile, hex } from "./guest-file.ts";
-import type { GuestSymbol } from "./guest-plan.ts";
+import type { GuestFile } from "./guest-file.ts";
+import { type GuestSymbol, hex } from "./guest-plan.ts";
 
 const SHT_SYMTAB = 2;
 const SHT_STRTAB = 3;

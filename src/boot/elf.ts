@@ -1,7 +1,8 @@
-import { type ElfHeader, isElf, readElfHeader } from "./elf-header.ts";
+import { isElf } from "./detect.ts";
+import { type ElfHeader, readElfHeader } from "./elf-header.ts";
 import { readSymbols } from "./elf-symbols.ts";
-import { GuestFile, hex } from "./guest-file.ts";
-import { checkSegments, type GuestPlan, type GuestSegment, type LoadOptions } from "./guest-plan.ts";
+import { GuestFile } from "./guest-file.ts";
+import { checkSegments, type GuestPlan, type GuestSegment, hex, type LoadOptions } from "./guest-plan.ts";
 import type { PageMapping } from "./page-tables.ts";
 
 /**

@@ -49,14 +49,3 @@ export function enterMode(
   applyMode(registers, memory, setup);
   return setup;
 }
-
-/** The rows of one or several set-ups as Markdown tables: what each register gets and why. */
-export function describeModes(setups: readonly ModeSetup[]): string {
-  const cell = (text: string) => text.replaceAll("|", "\\|");
-  return setups
-    .map(({ mode, rows }) => {
-      const lines = rows.map(({ register, value, why }) => `| ${register} | ${cell(value)} | ${cell(why)} |`);
-      return [`### ${mode}`, "", "| Register | Value | Why |", "|---|---|---|", ...lines, ""].join("\n");
-    })
-    .join("\n");
-}

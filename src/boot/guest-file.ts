@@ -1,6 +1,5 @@
 import { GuestError } from "../errors.ts";
-
-export const hex = (value: number | bigint) => `0x${value.toString(16)}`;
+import { hex } from "./guest-plan.ts";
 
 /** A guest file read with every access checked: what is wrong becomes a `GuestError` that names the field. Little-endian. */
 export class GuestFile {

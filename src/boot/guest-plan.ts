@@ -1,9 +1,10 @@
 import { GuestError } from "../errors.ts";
 import type { GprName } from "../registers.ts";
-import { hex } from "./guest-file.ts";
 import type { Mode } from "./mode.ts";
 import type { PageMapping } from "./page-tables.ts";
 import type { PhysicalMemory } from "./physical-memory.ts";
+
+export const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 
 /** A piece of guest memory that a guest brings along. */
 export interface GuestSegment {

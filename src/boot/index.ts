@@ -1,4 +1,5 @@
 export { bootGuest } from "./boot-guest.ts";
+export { COM_SEGMENT, loadCom } from "./com.ts";
 export { CR0, CR4, EFER, RFLAG } from "./control-bits.ts";
 export {
   codeSegment,
@@ -12,9 +13,10 @@ export {
   SYSTEM_TYPE,
   tssSegment,
 } from "./descriptor.ts";
+export { findMultibootHeader } from "./detect.ts";
 export { loadElf } from "./elf.ts";
-export { applyMode, describeModes, enterMode } from "./enter-mode.ts";
-export { BOOT_SECTOR_ADDRESS, COM_SEGMENT, loadBootSector, loadCom, loadFlat } from "./flat.ts";
+export { applyMode, enterMode } from "./enter-mode.ts";
+export { BOOT_SECTOR_ADDRESS, loadBootSector, loadFlat } from "./flat.ts";
 export {
   callGate,
   type DecodedGate,
@@ -49,8 +51,9 @@ export {
   type ModeSetup,
   type ModeTable,
 } from "./mode.ts";
-export { modeSetup, SELECTORS, TABLES_LAYOUT } from "./mode-setup.ts";
-export { findMultibootHeader, loadMultiboot, MULTIBOOT_MAGIC } from "./multiboot.ts";
+export { describeModes } from "./mode-rows.ts";
+export { modeSetup } from "./mode-setup.ts";
+export { loadMultiboot, MULTIBOOT_MAGIC } from "./multiboot.ts";
 export {
   buildPageTables,
   type PageBytes,
@@ -65,4 +68,5 @@ export {
   type PagingLevel,
 } from "./paging.ts";
 export { arrayMemory, type PhysicalMemory } from "./physical-memory.ts";
+export { SELECTORS, TABLES_LAYOUT } from "./protected-mode.ts";
 export { buildTss16, buildTss32, buildTss64, ioPermissionMap, TSS16, TSS32, TSS64 } from "./tss.ts";

@@ -1,8 +1,6 @@
-import { loadElf } from "./elf.ts";
-import { isElf } from "./elf-header.ts";
-import { isBootSector, loadBootSector, loadCom, loadFlat } from "./flat.ts";
+import { findMultibootHeader, isBootSector, isElf } from "./detect.ts";
+import { loadBootSector, loadFlat } from "./flat.ts";
 import type { GuestPlan, LoadOptions } from "./guest-plan.ts";
-import { findMultibootHeader, loadMultiboot } from "./multiboot.ts";
 
 function formatOf(bytes: Uint8Array, options: LoadOptions): NonNullable<LoadOptions["format"]> {
   if (options.format) return options.format;
@@ -25,13 +23,13 @@ function formatOf(bytes: Uint8Array, options: LoadOptions): NonNullable<LoadOpti
 export function loadGuest(bytes: Uint8Array, options: LoadOptions): GuestPlan {
   switch (formatOf(bytes, options)) {
     case "multiboot":
-      return loadMultiboot(bytes, options);
+      return (require("./multiboot.ts") as typeof import("./multiboot.ts")).loadMultiboot(bytes, options);
     case "elf":
-      return loadElf(bytes, options);
+      return (require("./elf.ts") as typeof import("./elf.ts")).loadElf(bytes, options);
     case "boot-sector":
       return loadBootSector(bytes, options);
     case "com":
-      return loadCom(bytes, options);
+      return (require("./com.ts") as typeof import("./com.ts")).loadCom(bytes, options);
     case "flat":
       return loadFlat(bytes, options);
   }

@@ -1,5 +1,5 @@
-import { type GuestFile, hex } from "./guest-file.ts";
-import { findFree, type GuestModule, type GuestSegment, type LoadOptions } from "./guest-plan.ts";
+import type { GuestFile } from "./guest-file.ts";
+import { findFree, type GuestModule, type GuestSegment, hex, type LoadOptions } from "./guest-plan.ts";
 
 /**
  * The information structure that a Multiboot loader hands to the kernel.

@@ -1,7 +1,7 @@
+import { findMultibootHeader, isElf, type MultibootHeader } from "./detect.ts";
 import { loadElf } from "./elf.ts";
-import { isElf } from "./elf-header.ts";
-import { GuestFile, hex } from "./guest-file.ts";
-import { checkSegments, type GuestPlan, type GuestSegment, type LoadOptions } from "./guest-plan.ts";
+import { GuestFile } from "./guest-file.ts";
+import { checkSegments, type GuestPlan, type GuestSegment, hex, type LoadOptions } from "./guest-plan.ts";
 import { multibootInfo } from "./multiboot-info.ts";
 
 /**
@@ -9,32 +9,11 @@ import { multibootInfo } from "./multiboot-info.ts";
  * @see Multiboot Specification version 0.6.96, "OS image format" and "Machine state"
  */
 
-const HEADER_MAGIC = 0x1badb002;
 /** What EAX holds on entry. */
 export const MULTIBOOT_MAGIC = 0x2badb002;
-/** The header must begin and end within so many bytes of the file. */
-const SEARCH_BYTES = 8192;
 const FLAG = { pageAlign: 1 << 0, memory: 1 << 1, video: 1 << 2, addresses: 1 << 16 } as const;
 /** Flags 0 to 15 are demands: the kernel must not be started when one is not understood. */
 const DEMANDS_KNOWN = FLAG.pageAlign | FLAG.memory | FLAG.video;
-
-interface MultibootHeader {
-  /** In the file. */
-  readonly offset: number;
-  readonly flags: number;
-}
-
-/** The header, or undefined when the first 8192 bytes hold none with a right checksum. */
-export function findMultibootHeader(bytes: Uint8Array): MultibootHeader | undefined {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const end = Math.min(bytes.length, SEARCH_BYTES) - 12;
-  for (let offset = 0; offset <= end; offset += 4) {
-    if (view.getUint32(offset, true) !== HEADER_MAGIC) continue;
-    const flags = view.getUint32(offset + 4, true);
-    if ((HEADER_MAGIC + flags + view.getUint32(offset + 8, true)) % 2 ** 32 === 0) return { offset, flags };
-  }
-  return undefined;
-}
 
 /** The image by the header's own address fields (the "a.out kludge"). */
 function loadByAddresses(file: GuestFile, { offset }: MultibootHeader): { segments: GuestSegment[]; entry: bigint } {
