@@ -143,7 +143,8 @@ export function resolveAddress(operand: MemoryOperand, scope: Scope, context: Ad
   if (index && isStackPointer(index)) throw new Complaint(`Register "${index.name}" cannot be an index`, operand.place);
   const bare = !base && !index;
   const displacement = sum.value;
-  const ripRelative = bits === 64 && bare && isRelative(operand, context);
+  const ripRelative =
+    bits === 64 && bare && isRelative(operand, context) && !(displacement.known && displacement.section === ABSOLUTE);
   const overflow = displacement.known && !fits(displacement, addressBits, bare, operand.displacementSize);
   const displacementBytes = displacementSize(operand, displacement, addressBits, chosen);
   return { base, index, scale, displacement, addressBits, displacementBytes, ripRelative, overflow };

@@ -38,6 +38,31 @@ class TooMuch extends Complaint {
   override readonly fatal = true;
 }
 
+/** Notes whether an instruction looked at anything that another pass may change. */
+class Watch implements Scope {
+  readonly #scope: Scope;
+  used = false;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  symbol(name: string, place: Place): Value {
+    this.used = true;
+    return this.#scope.symbol(name, place);
+  }
+
+  here(): Value {
+    this.used = true;
+    return this.#scope.here();
+  }
+
+  sectionStart(): Value {
+    this.used = true;
+    return this.#scope.sectionStart();
+  }
+}
+
 /** One pass over another: places statements in sections, gives symbols their values, and repeats until nothing moves. */
 export class Assembly implements Scope, DataSink {
   readonly symbols = new SymbolTable();
@@ -57,6 +82,7 @@ export class Assembly implements Scope, DataSink {
   #instance: { name: string; start: Value } | undefined;
   #defaultRelative = false;
   #repeating = 0;
+  readonly #watch = new Watch(this);
   #statements = 0;
   /** What is being emitted, for a complaint about its size. */
   #place: Place | undefined;
@@ -187,21 +213,29 @@ export class Assembly implements Scope, DataSink {
     }
     switch (statement.kind) {
       case "instruction":
-        return this.#instruction(statement);
+        this.emit(this.#encoded(statement));
+        return;
       case "label":
-        return this.#define(statement.name, this.here(), statement.place);
+        this.#define(statement.name, this.here(), statement.place);
+        return;
       case "equ":
-        return this.#define(statement.name, evaluate(statement.expression, this), statement.place);
+        this.#define(statement.name, evaluate(statement.expression, this), statement.place);
+        return;
       case "data":
-        return emitData(statement.items, statement.size, this);
+        emitData(statement.items, statement.size, this);
+        return;
       case "reserve":
-        return this.reserve(this.repetitions(statement.count, statement.place) * statement.size);
+        this.reserve(this.repetitions(statement.count, statement.place) * statement.size);
+        return;
       case "bytes":
-        return this.emit(statement.bytes);
+        this.emit(statement.bytes);
+        return;
       case "times":
-        return this.#times(statement.count, statement.body, statement.place);
+        this.#times(statement.count, statement.body, statement.place);
+        return;
       case "align":
-        return this.#align(statement.boundary, statement.fill, statement.reserve, statement.place);
+        this.#align(statement.boundary, statement.fill, statement.reserve, statement.place);
+        return;
       case "bits":
         this.bits = statement.bits;
         return;
@@ -209,62 +243,56 @@ export class Assembly implements Scope, DataSink {
         this.#defaultRelative = statement.relative;
         return;
       case "org":
-        return this.#org(statement.origin, statement.place);
+        this.#org(statement.origin, statement.place);
+        return;
       case "section":
-        return this.#enterSection(statement);
+        this.#enterSection(statement);
+        return;
       case "absolute":
-        return this.#enterAbsolute(this.#number(statement.origin));
+        this.#enterAbsolute(this.#number(statement.origin));
+        return;
       case "struc":
-        return this.#beginStruc(statement);
+        this.#beginStruc(statement);
+        return;
       case "endstruc":
-        return this.#endStruc(statement.place);
+        this.#endStruc(statement.place);
+        return;
       case "istruc":
         this.#instance = { name: statement.name, start: this.here() };
         return;
       case "at":
-        return this.#at(statement.field, statement.place);
+        this.#at(statement.field, statement.place);
+        return;
       case "iend":
-        return this.#endInstance(statement.place);
+        this.#endInstance(statement.place);
+        return;
     }
   }
 
-  #instruction(statement: InstructionStatement): void {
+  /** The bytes of an instruction here, from its cache when nothing it depends on can have changed. */
+  #encoded(statement: InstructionStatement): Uint8Array {
     const { bits } = this;
     const { cache } = statement;
-    if (cache?.fixed && cache.bits === bits && cache.defaultRelative === this.#defaultRelative)
-      return this.emit(cache.bytes);
-    if (statement.name === "") return this.emit(Uint8Array.from(prefixBytes(statement.prefixes, [])));
+    const defaultRelative = this.#defaultRelative;
+    if (cache && cache.bits === bits && cache.defaultRelative === defaultRelative) return cache.bytes;
+    if (statement.name === "") return Uint8Array.from(prefixBytes(statement.prefixes, []));
     const here = this.here();
-    let fixed = true;
-    const scope: Scope = {
-      symbol: (name, place) => {
-        fixed = false;
-        return this.symbol(name, place);
-      },
-      here: () => {
-        fixed = false;
-        return here;
-      },
-      sectionStart: () => {
-        fixed = false;
-        return this.sectionStart();
-      },
-    };
+    const watch = this.#watch;
+    watch.used = false;
     const warnings = this.warnings.length;
-    const context = {
-      scope,
+    const { bytes, relative } = assembleInstruction(statement, {
+      scope: watch,
       bits,
       address: here.value,
       section: here.section,
-      defaultRelative: this.#defaultRelative,
-      warn: (message: string, place: Place) => this.warn(message, place),
-      fail: (complaint: Complaint) => this.fail(complaint, statement.place),
-    };
-    const { bytes, relative } = assembleInstruction(statement, context);
-    if (fixed && !relative && warnings === this.warnings.length) {
-      statement.cache = { bits, defaultRelative: this.#defaultRelative, bytes, fixed };
+      defaultRelative,
+      warn: (message, place) => this.warn(message, place),
+      fail: (complaint) => this.fail(complaint, statement.place),
+    });
+    if (!watch.used && !relative && warnings === this.warnings.length) {
+      statement.cache = { bits, defaultRelative, bytes };
     }
-    this.emit(bytes);
+    return bytes;
   }
 
   #define(name: string, value: Value, place: Place): void {
@@ -457,7 +485,7 @@ export class Assembly implements Scope, DataSink {
 function isUniform(body: Statement): boolean {
   switch (body.kind) {
     case "instruction":
-      return body.cache?.fixed === true;
+      return body.cache !== undefined;
     case "bytes":
     case "reserve":
       return true;

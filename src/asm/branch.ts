@@ -34,14 +34,18 @@ function branchForms(
   const target = operands[0]!.operand as ImmediateOperand;
   const sizes: Readonly<Record<number, number>> = { 2: 16, 4: 32, 8: 64 };
   const wanted = bits === 64 ? 64 : (sizes[target.size] ?? statement.prefixes.operandSize ?? bits);
-  const address = countRegisterBits(operands) ?? statement.prefixes.addressSize ?? bits;
+  // JCXZ and JECXZ say the address size themselves, LOOP takes it from its register, a prefix or the mode.
+  const counted = forms.some((form) => form.addressSize === bits) ? bits : (forms[0]?.addressSize ?? bits);
+  const address = countRegisterBits(operands) ?? statement.prefixes.addressSize ?? counted;
   const found = forms.filter(
     (form) =>
       form.slots[0]?.branch !== undefined &&
-      (form.operandSize === 0 || form.operandSize === wanted) &&
+      (form.operandSize === 0 || form.operandSize === wanted || form.slots[0].transaction) &&
       (form.addressSize === 0 || form.addressSize === address),
   );
   const { reach } = target;
+  if (found.every((form) => form.slots[0]!.transaction))
+    return found.filter((form) => form.operandSize === Math.min(wanted, 32));
   if (reach === "short") return found.filter((form) => form.slots[0]!.branch === 1);
   if (reach === "near" || target.strict) {
     const near = found.filter((form) => form.slots[0]!.branch !== 1);

@@ -1,5 +1,6 @@
 import type { Encoder, Instruction, OpKind } from "iced-x86";
 import type { Address } from "./address.ts";
+import { Complaint } from "./diagnostics.ts";
 import type { Value } from "./expression.ts";
 import type { Bits, Form } from "./forms.ts";
 import { iced } from "./iced.ts";
@@ -53,7 +54,7 @@ function setMemory(into: Instruction, address: Address, form: Form, target: Valu
   if (address.ripRelative) size = 8;
   // EVEX scales a one-byte displacement: iced tries that when asked for one byte, and takes four otherwise.
   else if (form.encoding === "evex" && address.base && size === 4 && target.known && target.section === -1) size = 1;
-  into.memoryDisplSize = address.base || address.index ? Math.min(size, 4) : size;
+  into.memoryDisplSize = size === 4 && address.addressBits === 64 ? 8 : size;
   into.memoryDisplacement = maskDisplacement(target.value, address);
 }
 
@@ -114,14 +115,24 @@ function impliedKind(slot: Slot, form: Form, { bits, addressPrefix }: EncodingCo
   return pick(OpKind.MemorySegDI, OpKind.MemorySegEDI, OpKind.MemorySegRDI);
 }
 
-function setBranch(into: Instruction, index: number, form: Form, target: bigint): void {
+/** Width in bits at which iced wants a branch target. */
+function branchBits(form: Form, slot: Slot, bits: Bits): number {
+  if (slot.transaction) return bits === 64 ? 64 : 32;
+  return form.operandSize;
+}
+
+function setBranch(into: Instruction, index: number, width: number, target: bigint): void {
   const { OpKind } = iced();
-  const kind =
-    form.operandSize === 16 ? OpKind.NearBranch16 : form.operandSize === 32 ? OpKind.NearBranch32 : OpKind.NearBranch64;
-  into.setOpKind(index, kind);
-  if (form.operandSize === 16) into.nearBranch16 = Number(target & 0xffffn);
-  else if (form.operandSize === 32) into.nearBranch32 = Number(target & 0xffffffffn);
-  else into.nearBranch64 = target;
+  if (width === 16) {
+    into.setOpKind(index, OpKind.NearBranch16);
+    into.nearBranch16 = Number(target & 0xffffn);
+  } else if (width === 32) {
+    into.setOpKind(index, OpKind.NearBranch32);
+    into.nearBranch32 = Number(target & 0xffffffffn);
+  } else {
+    into.setOpKind(index, OpKind.NearBranch64);
+    into.nearBranch64 = target;
+  }
 }
 
 function setImplied(into: Instruction, index: number, slot: Slot, form: Form, context: EncodingContext): void {
@@ -168,6 +179,15 @@ function decorate(into: Instruction, { operand }: Resolved): void {
   if (operand.mask || operand.zeroing || operand.broadcast > 0 || operand.rounding) decorated = true;
 }
 
+/** Adds the REX prefix that iced leaves out of 3DNow! instructions whose address uses R8 to R15. */
+function withRex(bytes: Uint8Array, operands: readonly Resolved[]): Uint8Array {
+  const address = operands[1]?.address;
+  const rex = ((address?.index?.number ?? 0) > 7 ? 2 : 0) | ((address?.base?.number ?? 0) > 7 ? 1 : 0);
+  if (rex === 0) return bytes;
+  const opcode = bytes.indexOf(0x0f);
+  return Uint8Array.from([...bytes.subarray(0, opcode), 0x40 | rex, ...bytes.subarray(opcode)]);
+}
+
 /** A bitness mask for instruction addresses, which iced wants in range. */
 function maskAddress(address: number | bigint, bits: Bits): bigint {
   const value = toBig(address);
@@ -178,7 +198,7 @@ function maskAddress(address: number | bigint, bits: Bits): bigint {
  * Encodes one instruction through iced.
  *
  * @returns its bytes without repeat, lock and segment prefixes, which the caller writes in NASM's order.
- * @throws whatever iced says about operands that do not go together, such as AH with a REX prefix.
+ * @throws {Complaint} with what iced says about operands that do not go together, such as AH with a REX prefix.
  */
 export function encode(form: Form, operands: readonly Resolved[], context: EncodingContext): Uint8Array {
   const { OpKind } = iced();
@@ -200,7 +220,8 @@ export function encode(form: Form, operands: readonly Resolved[], context: Encod
       into.setOpKind(i, OpKind.Memory);
       setMemory(into, resolved.address!, form, resolved.address!.displacement);
     } else if (operand.kind === "far") setFar(into, i, slot, resolved);
-    else if (slot.branch !== undefined) setBranch(into, i, form, toUnsigned(resolved.value!.value));
+    else if (slot.branch !== undefined)
+      setBranch(into, i, branchBits(form, slot, context.bits), toUnsigned(resolved.value!.value));
     else setImmediate(into, i, slot, resolved.value!, immediates++ > 0);
     decorate(into, resolved);
   }
@@ -208,11 +229,13 @@ export function encode(form: Form, operands: readonly Resolved[], context: Encod
   if (context.preventVex2) encoder.preventVEX2 = true;
   try {
     encoder.encode(into, maskAddress(context.address, context.bits));
-    return encoder.takeBuffer();
+    const bytes = encoder.takeBuffer();
+    return form.encoding === "3dnow" ? withRex(bytes, operands) : bytes;
   } catch (error) {
     encoder.takeBuffer();
     decorated = true;
-    throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Complaint("These operands cannot be encoded together", undefined, reason.replace(/ \([^()]*\)$/, ""));
   } finally {
     if (context.preventVex2) encoder.preventVEX2 = false;
   }

@@ -32,6 +32,10 @@ export interface Form {
   readonly suppressExceptions: boolean;
   readonly vsib: boolean;
   readonly lock: boolean;
+  /** Decoders know it only on request: instructions of one stepping or one extinct processor. */
+  readonly rare: boolean;
+  /** A 9B byte comes first, before any prefix. */
+  readonly waits: boolean;
   /** Bytes of everything but memory operands, by mode: the order in which forms are tried. */
   readonly cost: { readonly 16: number; readonly 32: number; readonly 64: number };
   /** As the manuals write it: `ADD r/m32, imm8`. */
@@ -48,6 +52,8 @@ function costOf(info: OpCodeInfo, slots: readonly Slot[], bits: Bits): number {
   if (modrm) cost++;
   if (info.addressSize !== 0 && info.addressSize !== bits) cost++;
   if (info.encoding === EncodingKind.EVEX) return cost + 6;
+  // The two-byte VEX prefix has no W and only the 0F map.
+  if (info.encoding === EncodingKind.VEX) return cost + (info.table > 1 || info.W === 1 ? 4 : 3);
   if (info.encoding !== EncodingKind.Legacy) return cost + 3;
   cost += ESCAPE_BYTES[info.table] ?? 0;
   if (info.mandatoryPrefix > 1) cost++;
@@ -89,6 +95,8 @@ function readForm(code: Code): Form | undefined {
       suppressExceptions: info.canSuppressAllExceptions,
       vsib: allSlots.some(({ memory }) => memory?.startsWith("vsib")),
       lock: info.canUseLockPrefix,
+      rare: info.decoderOption !== 0,
+      waits: info.fwait,
       cost: { 16: costOf(info, allSlots, 16), 32: costOf(info, allSlots, 32), 64: costOf(info, allSlots, 64) },
       text: info.instructionString,
     };

@@ -22,8 +22,8 @@ export interface InstructionStatement {
   readonly prefixes: Readonly<Prefixes>;
   readonly operands: readonly Operand[];
   readonly place: Place;
-  /** The last encoding, reused while nothing it depends on has changed. */
-  cache: { bits: Bits; defaultRelative: boolean; bytes: Uint8Array; fixed: boolean } | undefined;
+  /** Its encoding, once that is known to depend on nothing but these. */
+  cache: { bits: Bits; defaultRelative: boolean; bytes: Uint8Array } | undefined;
 }
 
 /** What an instruction is assembled against. */
@@ -156,14 +156,24 @@ function choose(
   throw explainMismatch(name, forms, operands, context.bits, place);
 }
 
-function narrowMove(statement: InstructionStatement, operands: Resolved[]): Resolved[] {
+/** Destinations that the processor zero-extends anyway, so that NASM spares the REX.W prefix. */
+const ZERO_EXTENDED = /^(sldt|vmovmskp[sd]|vpextr[bw]|vpmovmskb|pextrb)$/;
+
+function narrowed(operand: Resolved): Resolved {
+  if (operand.operand.kind !== "register") return operand;
+  const { number } = operand.operand.register;
+  const register = [...registers().values()].find((r) => r.cls === RegisterClass.r32 && r.number === number)!;
+  return { ...operand, operand: { ...operand.operand, register } };
+}
+
+function narrowMove(statement: InstructionStatement, operands: Resolved[], context: InstructionContext): Resolved[] {
   const [to, from] = operands;
-  if (statement.name !== "mov" || operands.length !== 2) return operands;
-  if (to!.operand.kind !== "register" || from!.operand.kind !== "immediate") return operands;
-  const { register } = to!.operand;
-  if (register.cls !== RegisterClass.r64 || !canNarrowMove(from!.operand, from!.value!)) return operands;
-  const narrow = [...registers().values()].find((r) => r.cls === RegisterClass.r32 && r.number === register.number)!;
-  return [{ ...to!, operand: { ...to!.operand, register: narrow } }, from!];
+  if (to?.operand.kind !== "register" || to.operand.register.cls !== RegisterClass.r64 || !from) return operands;
+  if (ZERO_EXTENDED.test(statement.name) && context.bits === 64) return [narrowed(to), ...operands.slice(1)];
+  if (statement.name !== "mov") return operands;
+  const fromSegment = from.operand.kind === "register" && from.operand.register.cls === RegisterClass.segment;
+  const small = from.operand.kind === "immediate" && canNarrowMove(from.operand, from.value!);
+  return fromSegment || small ? [narrowed(to), from] : operands;
 }
 
 /** An encoded instruction, and whether its bytes depend on where it stands. */
@@ -194,7 +204,7 @@ export function assembleInstruction(statement: InstructionStatement, context: In
   if (isBranch(found.forms, resolved)) {
     return { bytes: emitBranch(statement, found.forms, resolved, context), relative: true };
   }
-  const { form, operands } = choose(statement, found.forms, narrowMove(statement, resolved), context);
+  const { form, operands } = choose(statement, found.forms, narrowMove(statement, resolved, context), context);
   const front = prefixBytes(prefixes, statement.operands);
   warnAboutSizes(form, operands, context);
   const { bits } = context;
@@ -203,17 +213,23 @@ export function assembleInstruction(statement: InstructionStatement, context: In
   try {
     const options = { bits, address, addressPrefix: prefixes.addressSize, preventVex2: prefixes.preventVex2 };
     const relative = operands.some((o) => o.address?.ripRelative);
-    return { bytes: withSizePrefixes(front, encode(form, operands, options), prefixes, bits), relative };
+    const encoded = encode(form, operands, options);
+    const waits = form.waits && front.length > 0;
+    const bytes = withSizePrefixes(
+      waits ? [0x9b, ...front] : front,
+      waits ? encoded.subarray(1) : encoded,
+      prefixes,
+      bits,
+    );
+    return { bytes, relative };
   } catch (error) {
-    if (error instanceof Complaint) throw error;
+    if (!(error instanceof Complaint)) throw error;
     throw new Complaint(`Cannot encode "${name}" with these operands`, place, reasonOf(error, operands));
   }
 }
 
-function reasonOf(error: unknown, operands: readonly Resolved[]): string {
+function reasonOf(error: Complaint, operands: readonly Resolved[]): string {
   const high = operands.find(({ operand }) => operand.kind === "register" && /^[abcd]h$/.test(operand.register.name));
-  if (high?.operand.kind === "register") {
-    return `${high.operand.register.name} cannot be used together with a REX prefix, which another operand needs`;
-  }
-  return error instanceof Error ? error.message.replace(/\.$/, "") : String(error);
+  if (high?.operand.kind !== "register") return error.hint;
+  return `${high.operand.register.name} cannot be used together with a REX prefix, which another operand needs`;
 }

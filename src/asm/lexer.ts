@@ -1,5 +1,5 @@
 import { Complaint } from "./diagnostics.ts";
-import { unescape } from "./literals.ts";
+import { decodeEscapes } from "./literals.ts";
 import type { Place, SourceLine } from "./source.ts";
 
 /**
@@ -160,7 +160,7 @@ export function tokenize(line: SourceLine, blobs: readonly Uint8Array[] = []): T
       kind = "str";
       i = stringEnd(line, i);
       const body = text.slice(start + 1, i - 1);
-      bytes = c === 96 ? unescape(body) : utf8.encode(body);
+      bytes = c === 96 ? decodeEscapes(body) : utf8.encode(body);
     } else if (c === 37) {
       const end = preprocessorEnd(text, i);
       if (end > i) {

@@ -48,7 +48,7 @@ const ESCAPES: Readonly<Record<string, number>> = {
 };
 
 /** Decodes the inside of a back-quoted string: C escapes, `\x41`, `\101`, `\u00e9` and `\U0001f600` (as UTF-8). */
-export function unescape(body: string): Uint8Array {
+export function decodeEscapes(body: string): Uint8Array {
   const bytes: number[] = [];
   const encoder = new TextEncoder();
   for (let i = 0; i < body.length; i++) {

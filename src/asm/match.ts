@@ -1,6 +1,7 @@
 import type { Address } from "./address.ts";
 import { ABSOLUTE, type Value } from "./expression.ts";
 import type { Bits, Form } from "./forms.ts";
+import { iced } from "./iced.ts";
 import { fitsSigned, isSignedByte, toUnsigned } from "./integer.ts";
 import type { ImmediateOperand, Operand } from "./operand.ts";
 import { RegisterClass } from "./registers.ts";
@@ -102,7 +103,7 @@ function slotMatches(form: Form, slot: Slot, resolved: Resolved, demands: Demand
       return register.number < 16 || form.encoding === "evex";
     }
     case "immediate":
-      if (slot.branch !== undefined) return true;
+      if (slot.branch !== undefined) return (slot.branch === 1) === (operand.reach === "short");
       return slot.immediate !== undefined && immediateFits(slot.immediate, operand, resolved.value!);
     case "far":
       return slot.far && (operand.size === 0 || operand.size === slot.bytes - 2);
@@ -127,6 +128,14 @@ function decoratorsFit(form: Form, operands: readonly Resolved[]): boolean {
   return masked || !form.maskRequired;
 }
 
+/** System instructions that read 16 bits of a register, whatever operand size is in force. */
+const WORD_READERS = /^(arpl|lldt|ltr|verr|verw|lmsw)$/;
+
+function readsWord(name: string, slot: Slot, { operand }: Resolved): boolean {
+  if (operand.kind !== "register" || operand.register.cls !== RegisterClass.r16) return false;
+  return WORD_READERS.test(name) && slot.registers === RegisterClass.r32;
+}
+
 /** A segment register is loaded from and stored to a general register of any size without a prefix for it. */
 function isSegmentMove(form: Form, operands: readonly Resolved[]): boolean {
   if (operands.length !== 2 || form.slots.length !== 2 || form.slots[0]!.registers !== RegisterClass.segment)
@@ -141,7 +150,7 @@ function isSegmentMove(form: Form, operands: readonly Resolved[]): boolean {
 }
 
 /** True when a form takes these operands. */
-export function formMatches(form: Form, operands: readonly Resolved[], demands: Demands): boolean {
+export function formMatches(name: string, form: Form, operands: readonly Resolved[], demands: Demands): boolean {
   if (form.slots.length !== operands.length) return false;
   if (demands.encoding !== undefined && form.encoding !== demands.encoding) return false;
   if (demands.operandSize !== undefined && form.operandSize !== demands.operandSize) return false;
@@ -149,7 +158,8 @@ export function formMatches(form: Form, operands: readonly Resolved[], demands: 
     return false;
   if (isSegmentMove(form, operands)) return true;
   for (let i = 0; i < operands.length; i++) {
-    if (!slotMatches(form, form.slots[i]!, operands[i]!, demands)) return false;
+    const [slot, operand] = [form.slots[i]!, operands[i]!];
+    if (!slotMatches(form, slot, operand, demands) && !readsWord(name, slot, operand)) return false;
   }
   return decoratorsFit(form, operands);
 }
@@ -162,6 +172,12 @@ function wideMoveFits(form: Form, operands: readonly Resolved[]): boolean {
   if (last === "imm64") return true;
   if (immediate.size === 4) return true;
   return immediate.size === 0 && isPlain(value) && fitsSigned(value.value, 32);
+}
+
+/** XCHG EAX, EAX clears the upper half of RAX in 64-bit code; the one-byte form would be NOP. */
+function isPlainExchange(form: Form, operands: readonly Resolved[]): boolean {
+  if (form.code !== iced().Code.Xchg_r32_EAX) return false;
+  return operands.every(({ operand }) => operand.kind === "register" && operand.register.number === 0);
 }
 
 /** Picks the first form that takes the operands, and every other one that would read or write another size of memory. */
@@ -183,7 +199,8 @@ export function selectForm(
   let chosen: Form | undefined;
   const others: Form[] = [];
   for (const form of forms) {
-    if (!formMatches(form, operands, demands)) continue;
+    if (!formMatches(name, form, operands, demands)) continue;
+    if (demands.bits === 64 && isPlainExchange(form, operands)) continue;
     if (wideMove && !wideMoveFits(form, operands)) continue;
     if (!chosen) {
       chosen = form;

@@ -1,5 +1,6 @@
 import type { Code } from "iced-x86";
 import { type Bits, codesByMnemonic, type Form, formOf } from "./forms.ts";
+import { iced } from "./iced.ts";
 
 /** What a mnemonic stands for in one mode. */
 export interface Mnemonic {
@@ -13,6 +14,8 @@ export interface Mnemonic {
 interface Alias {
   readonly names: readonly string[];
   readonly operandSize?: number;
+  /** The only one of iced's codes that is meant. */
+  readonly only?: keyof typeof Code;
   readonly predicate?: number;
 }
 
@@ -38,6 +41,9 @@ const ALIASES: Readonly<Record<string, Alias>> = {
   sal: { names: ["shl"] },
   xlat: { names: ["xlatb"] },
   fwait: { names: ["wait"] },
+  fsetpm: { names: ["fnsetpm"] },
+  loadall: { names: ["loadall"], only: "Loadall386" },
+  loadall286: { names: ["loadall"], only: "Loadall286" },
   retn: { names: ["ret"] },
   retw: { names: ["ret"], operandSize: 16 },
   retd: { names: ["ret"], operandSize: 32 },
@@ -116,13 +122,33 @@ function pseudoInstructions(): Map<string, Alias> {
 let aliases: Map<string, Alias> | undefined;
 const resolved: Record<Bits, Map<string, Mnemonic | undefined>> = { 16: new Map(), 32: new Map(), 64: new Map() };
 
-function formsOf(codes: readonly Code[], bits: Bits): Form[] {
-  const forms: Form[] = [];
-  for (const code of codes) {
-    const form = formOf(code);
-    if (form?.modes[bits]) forms.push(form);
+/** Instructions whose VEX form came after the EVEX one, and which every assembler encodes as EVEX unless told {vex}. */
+const EVEX_FIRST = /^(vpdpbusds?|vpdpwssds?|vpmadd52[lh]uq|vcvtneps2bf16)$/;
+
+/** The order in which NASM would try a form: shortest first, but for what the sources cannot tell apart by length. */
+function rank(name: string, form: Form, bits: Bits): number {
+  let cost = form.cost[bits] * 4;
+  if (form.rare) cost += 400;
+  // PUSH of a number has the size of the mode, even where another would be shorter.
+  if (name === "push" && form.operandSize !== bits) cost += 80;
+  if (form.encoding === "vex" && EVEX_FIRST.test(name)) cost += 80;
+  // Ties: the sign-extended immediate before the accumulator, FADD ST(i), ST(0) before its mirror, VPPERM's memory last.
+  if (form.slots.some(({ immediate }) => immediate?.startsWith("imm8sex"))) cost -= 1;
+  if (form.slots[1]?.label === "st0") cost -= 1;
+  if (name === "vpperm" && form.slots[3]?.memory) cost -= 1;
+  return cost;
+}
+
+function formsOf(names: readonly string[], bits: Bits): Form[] {
+  const ranked: { form: Form; cost: number }[] = [];
+  for (const name of names) {
+    for (const code of codesByMnemonic().get(name) ?? []) {
+      const form = formOf(code);
+      if (form?.modes[bits]) ranked.push({ form, cost: rank(name, form, bits) });
+    }
   }
-  return forms.sort((a, b) => a.cost[bits] - b.cost[bits] || a.code - b.code);
+  ranked.sort((a, b) => a.cost - b.cost || a.form.code - b.form.code);
+  return ranked.map(({ form }) => form);
 }
 
 /**
@@ -137,11 +163,15 @@ export function mnemonic(name: string, bits: Bits): Mnemonic | undefined {
   const alias: Alias | undefined = aliases.get(name) ?? (codesByMnemonic().has(name) ? { names: [name] } : undefined);
   let found: Mnemonic | undefined;
   if (alias) {
-    const codes = alias.names.flatMap((target) => codesByMnemonic().get(target) ?? []);
-    const forms = formsOf(codes, bits);
-    const { operandSize } = alias;
+    const { operandSize, only } = alias;
+    const wanted = only === undefined ? undefined : iced().Code[only];
+    const forms = formsOf(alias.names, bits).filter(
+      (form) =>
+        (operandSize === undefined || form.operandSize === operandSize) &&
+        (wanted === undefined || form.code === wanted),
+    );
     found = {
-      forms: operandSize === undefined ? forms : forms.filter((form) => form.operandSize === operandSize),
+      forms,
       predicate: alias.predicate,
     };
     cache.set(name, found);

@@ -28,6 +28,8 @@ export interface Slot {
   readonly immediate: ImmediateKind | undefined;
   /** A relative branch target, by the bytes its displacement takes. */
   readonly branch: 1 | 2 | 4 | undefined;
+  /** XBEGIN's target, which iced wants at the width of the mode. */
+  readonly transaction: boolean;
   readonly far: boolean;
   /** Implied by the mnemonic (`[rsi]` of LODSB): NASM does not write it. */
   readonly implied: "rsi" | "rdi" | "rdiSegment" | "rbx" | undefined;
@@ -45,6 +47,7 @@ const NOTHING = {
   memory: undefined,
   immediate: undefined,
   branch: undefined,
+  transaction: false,
   far: false,
   implied: undefined,
   modrm: false,
@@ -114,7 +117,7 @@ function readSlot(name: string): Slot {
   const branch = /^(?:br(?:16|32|64)|xbegin|brdisp)_([124])$/.exec(name);
   if (branch) {
     const bytes = Number(branch[1]) as 1 | 2 | 4;
-    return { ...NOTHING, branch: bytes, bytes, label: `rel${bytes * 8}` };
+    return { ...NOTHING, branch: bytes, bytes, transaction: name.startsWith("xbegin"), label: `rel${bytes * 8}` };
   }
   const far = /^farbr([24])_2$/.exec(name);
   if (far) return { ...NOTHING, far: true, bytes: Number(far[1]) + 2, label: `seg:off${Number(far[1]) * 8}` };

@@ -2,7 +2,7 @@ import { ABSOLUTE, type Value } from "./expression.ts";
 import type { Int } from "./integer.ts";
 import type { Place } from "./source.ts";
 
-interface Symbol {
+interface Entry {
   value: Int;
   section: number;
   known: boolean;
@@ -13,7 +13,7 @@ interface Symbol {
 
 /** The symbols of a program over all passes. */
 export class SymbolTable {
-  readonly #symbols = new Map<string, Symbol>();
+  readonly #symbols = new Map<string, Entry>();
   pass = 0;
   /** Set when a symbol is defined to something else than in the pass before. */
   changed = false;
