@@ -1,6 +1,6 @@
 /** Assembles every guest of this folder: `bun run guests`. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
+import { assemble } from "../src/asm/index.ts";
 
 const FOLDER = import.meta.dir;
 
@@ -20,19 +20,11 @@ export function guestPath(name: string, extension: "asm" | "bin"): string {
 /**
  * The flat binary of a guest's source.
  *
- * @throws {Error} with NASM's own message when the source has an error or a warning.
+ * @throws {AsmError} that shows each line that is wrong.
  */
 export function assembleGuest(name: string): Uint8Array {
-  const folder = mkdtempSync(`${tmpdir()}/vmexit-guest-`);
-  try {
-    // NASM opens its output by name, and a pipe has none everywhere.
-    const output = `${folder}/${name}.bin`;
-    const nasm = Bun.spawnSync(["nasm", "-w+all", "-Werror", "-f", "bin", "-o", output, guestPath(name, "asm")]);
-    if (!nasm.success) throw new Error(`Cannot assemble ${name}.asm: ${nasm.stderr.toString().trim()}`);
-    return readFileSync(output);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  const file = guestPath(name, "asm");
+  return assemble(readFileSync(file, "utf8"), { file }).bytes;
 }
 
 if (import.meta.main) {
