@@ -230,12 +230,12 @@ export function cpuContract(engine: Engine): void {
           mode: "long64-ring3",
           modeOptions: {
             map: [
-              { gva: 0n, gpa: 0, bytes: 0x200000 },
-              { gva: 0x7f0000000000n, gpa: 0x3000, bytes: 0x1000 },
+              { gva: 0n, gpa: 0, bytes: 0x200000, user: true },
+              { gva: 0x7f0000000000n, gpa: 0x3000, bytes: 0x1000, user: true },
             ],
           },
         });
-        guest.next();
+        expect(guest.next().kind).toBe("mmioWrite");
         expect(guest.vcpu.translate(0x7f0000000123n)).toBe(0x3123);
         expect(guest.vcpu.translate(0x7f0000001000n)).toBeUndefined();
       },

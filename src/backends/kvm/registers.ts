@@ -271,14 +271,20 @@ export class KvmRegisters implements RegisterAccess {
     });
   }
 
-  /** Forgets what was read: something else changed the vCPU. */
-  invalidate(): void {
+  /** Whether something written waits for the next run. */
+  get dirty(): boolean {
+    return this.#gprGroup.dirty || this.#sregGroup.dirty || this.#debugDirty;
+  }
+
+  /** Forgets what was read and written: something else set the vCPU's state. */
+  forget(): void {
     this.#gprGroup.valid = false;
     this.#gprGroup.dirty = false;
     this.#sregGroup.valid = false;
     this.#sregGroup.dirty = false;
     this.#debug = undefined;
     this.#debugDirty = false;
+    this.#run.kvm_dirty_regs = 0;
   }
 
   #fetchGprs(): void {

@@ -75,6 +75,8 @@ export class KvmVcpu implements BackendVcpu {
   #deadlineMs: number | undefined;
   #deadline: ThreadDeadline | undefined;
   #entered = false;
+  /** What was asked of KVM_SET_GUEST_DEBUG, while it asks for anything. */
+  #debug: KvmGuestDebug | undefined;
 
   /** Takes `fd` over, also when it throws. */
   constructor(fd: number, id: number, host: VcpuHost) {
@@ -110,6 +112,7 @@ export class KvmVcpu implements BackendVcpu {
     if (this.#stashed) return this.#unstash();
     if (this.#pending !== undefined) this.#answer(this.#pending);
     if (this.#deadline !== undefined && this.#deadline.armed !== this.#deadlineMs) this.#deadline.arm(this.#deadlineMs);
+    if (this.#debug !== undefined && this.registers.dirty) this.#setGuestDebug(this.#debug);
     this.registers.flush();
     if (this.#ioctl(fd, ioctls.KVM_RUN, 0) < 0) return this.#notRun(errno());
     this.#entered = true;
@@ -180,9 +183,8 @@ export class KvmVcpu implements BackendVcpu {
     for (const [i, { address }] of breakpoints.entries()) debug.arch.debugreg[i] = address;
     debug.arch.debugreg[7] = dr7Of(breakpoints);
     this.settleForWrite();
-    this.registers.flush();
-    ioctlPtr(this.fd, ioctls.KVM_SET_GUEST_DEBUG, bytesOf(debug), "KVM_SET_GUEST_DEBUG");
-    this.registers.invalidate();
+    this.#setGuestDebug(debug);
+    this.#debug = debug.control === 0 ? undefined : debug;
   }
 
   translate(gva: bigint): number | undefined {
@@ -207,8 +209,7 @@ export class KvmVcpu implements BackendVcpu {
   restoreState(state: VcpuState): void {
     this.settleForWrite();
     restoreVcpu(this.fd, state, this.#host);
-    this.registers.invalidate();
-    this.#run.kvm_dirty_regs = 0;
+    this.registers.forget();
     this.#entered = false;
   }
 
@@ -241,6 +242,13 @@ export class KvmVcpu implements BackendVcpu {
     libc().close(this.#fd);
     this.#fd = -1;
     this.#mapping[Symbol.dispose]();
+  }
+
+  /** KVM arms a single step for the RIP it has at this call: registers go first, and a RIP written later asks anew. */
+  #setGuestDebug(debug: KvmGuestDebug): void {
+    this.registers.flushNow();
+    ioctlPtr(this.fd, ioctls.KVM_SET_GUEST_DEBUG, bytesOf(debug), "KVM_SET_GUEST_DEBUG");
+    this.registers.forget();
   }
 
   /** Keeps exits that the next run completes: with an answer, or by stepping over the instruction. */
