@@ -141,7 +141,11 @@ export class Session implements Disposable {
   }
 
   #limitOf({ outcome }: RunResult): string | undefined {
-    if (outcome.kind === "timeout") return `${(this.#timeoutMs ?? 0) / 1000} s`;
+    if (outcome.kind === "timeout") return formatTime(this.#timeoutMs ?? 0);
     return outcome.kind === "maxExits" ? String(this.#plan.maxExits) : undefined;
   }
+}
+
+function formatTime(ms: number): string {
+  return ms < 1000 ? `${ms} ms` : `${ms / 1000} s`;
 }

@@ -52,7 +52,7 @@ function ofLimit({ limit }: CrashScene): string {
 
 /** What the interrupt descriptor table says about why no handler ran. */
 function explainTripleFault(registers: RegisterAccess): string[] {
-  const details = ["An exception could not be delivered, nor the double fault that followed: the processor shut down."];
+  const details = ["An exception, and the double fault after it, found no handler: shutdown."];
   const idt = registers.readTable("idt");
   const isProtected = (registers.readControl("cr0") & 1n) !== 0n;
   if (isProtected && idt.limit < 8 * 8)

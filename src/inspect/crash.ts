@@ -19,7 +19,8 @@ export interface CrashReport extends CrashScene {
 /** What one screen holds. */
 export const SCREEN = { lines: 24, columns: 80 } as const;
 
-const CODE_LINES = 5;
+const CODE_LINES = { 16: 5, 32: 5, 64: 4 } as const;
+/** With their heading. */
 const MIN_EXIT_LINES = 3;
 
 /** A guest's end on one screen: why, the registers, the code at RIP, the last exits. At most 24 lines of 80 columns. */
@@ -29,14 +30,19 @@ export function crashScreen(outcome: Outcome, report: CrashReport): string[] {
   const reason = explainOutcome(outcome, report);
   const state = [...gprLines(registers, bits), ...segmentLines(registers, bits), controlLine(registers, bits)];
   const code = codeLines(report, bits);
-  const room = SCREEN.lines - state.length - code.length - 1 - MIN_EXIT_LINES;
-  const head = headLines(reason, report.summary).slice(0, Math.max(room, 2));
+  const room = SCREEN.lines - state.length - code.length - MIN_EXIT_LINES;
+  const head = headLines(reason, report.summary, room);
   const left = SCREEN.lines - head.length - state.length - code.length;
   return [...head, ...state, ...code, ...exitLines(report.exits, left)].map((line) => line.slice(0, SCREEN.columns));
 }
 
-function headLines({ title, details }: CrashReason, summary: string): string[] {
-  return [...wrap(`vmexit: ${title} ${summary}`), ...details.flatMap(wrap)];
+/** The title, and of the details as many as fit as a whole. */
+function headLines({ title, details }: CrashReason, summary: string, room: number): string[] {
+  const lines = wrap(`vmexit: ${title} ${summary}`);
+  for (const detail of details.map(wrap)) {
+    if (lines.length + detail.length <= room) lines.push(...detail);
+  }
+  return lines;
 }
 
 function gprLines(registers: RegisterAccess, bits: 16 | 32 | 64): string[] {
@@ -50,26 +56,19 @@ function gprLines(registers: RegisterAccess, bits: 16 | 32 | 64): string[] {
   return lines;
 }
 
-/** In 64-bit code bases and limits are ignored except those of FS, GS and TR. */
+/** In 64-bit code no limit counts, and no base but those of FS, GS and TR. */
 function segmentLines(registers: RegisterAccess, bits: 16 | 32 | 64): string[] {
-  const cell = (name: SegmentName): string => {
-    const segment = registers.readSegment(name);
-    const label = `${name.toUpperCase().padEnd(3)} ${digits(BigInt(segment.selector), 16, 4)}`;
-    return bits === 64
-      ? `${label} base ${digits(segment.base, 64)}`
-      : `${label} base ${digits(segment.base, 32)} limit ${digits(BigInt(segment.limit), 32)}`;
+  const segment = (name: SegmentName): string => {
+    const { selector, base, limit } = registers.readSegment(name);
+    const label = `${name.toUpperCase().padEnd(3)} ${digits(BigInt(selector), bits, 4)} base ${digits(base, bits)}`;
+    return bits === 64 ? label : `${label} limit ${digits(BigInt(limit), bits)}`;
   };
   const table = (name: "gdt" | "idt"): string => {
     const { base, limit } = registers.readTable(name);
-    return `${name.toUpperCase().padEnd(3)}      base ${digits(base, bits)} limit ${digits(BigInt(limit), 32)}`;
+    return `${name.toUpperCase()} base ${digits(base, bits)} limit ${limit.toString(16).padStart(4, "0")}`;
   };
-  const cs = registers.readSegment("cs");
   const names: SegmentName[] = bits === 64 ? ["cs", "ss", "fs", "gs", "tr"] : ["cs", "ss", "ds", "es", "fs", "gs"];
-  const about = `${bits}-bit ${modeOf(registers, cs)}`;
-  const lines = rows(names.map(cell), 2);
-  if (bits === 64) lines.push(`${lines.pop()}  ${about}`);
-  const tables = rows([table("gdt"), table("idt")], bits === 64 ? 1 : 2);
-  return bits === 64 ? [...lines, ...tables] : [...lines, ...tables.map((line) => line)];
+  return [...rows(names.map(segment), 2), [table("gdt"), table("idt")].join("  ")];
 }
 
 function modeOf(registers: RegisterAccess, cs: Segment): string {
@@ -93,11 +92,11 @@ function codeLines({ registers, memory, symbol }: CrashReport, bits: 16 | 32 | 6
   const ip = registers.readGpr(RIP);
   const cs = registers.readSegment("cs");
   const address = linearAddress(ip, cs, bits);
-  const bytes = readLinear(registers, memory, { address, length: CODE_LINES * 15 });
+  const bytes = readLinear(registers, memory, { address, length: CODE_LINES[bits] * 15 });
   const name = symbol?.(address);
   const title = `Code at RIP${name === undefined ? "" : ` <${name}>`}, ${bits}-bit ${modeOf(registers, cs)}:`;
   if (bytes.length === 0) return [title, `  nothing is mapped at 0x${address.toString(16)}`];
-  const options = { bits, ip, count: CODE_LINES, ...(symbol === undefined ? {} : { symbol }) };
+  const options = { bits, ip, count: CODE_LINES[bits], ...(symbol === undefined ? {} : { symbol }) };
   const lines = disassemble(bytes, options).map((instruction) => {
     const hexBytes = Array.from(instruction.bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
     return `  ${digits(instruction.ip, bits)}  ${hexBytes.padEnd(20)}  ${instruction.text}`;

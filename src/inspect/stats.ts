@@ -38,6 +38,8 @@ export class ExitStats {
   readonly #now: () => number;
 
   readonly record = (exit: Exit): void => {
+    // The end of a time slice is no exit of the guest's.
+    if (exit.kind === "interrupted") return;
     const now = this.#now();
     const row = this.#row(exit.kind, placeOf(exit));
     row.count++;

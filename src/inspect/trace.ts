@@ -1,15 +1,16 @@
 import type { PhysicalMemory } from "../boot/physical-memory.ts";
 import type { Device } from "../device.ts";
 import type { Exit } from "../exit.ts";
-import { type RegisterAccess, RIP } from "../registers.ts";
-import { type DisassembledInstruction, disassemble, instructionBefore } from "./disassemble.ts";
+import { RIP } from "../registers.ts";
+import { loadDisassembler } from "./disassemble.ts";
+import { instructionOf } from "./exiting-instruction.ts";
 import { formatExit, formatPayload } from "./format.ts";
-import { codeBits, linearAddress, readLinear } from "./guest-code.ts";
+import type { CodeRegisters } from "./guest-code.ts";
 
 /** What a trace needs of the vCPU that made the exit. */
 export interface TracedVcpu {
   readonly id: number;
-  readonly access: Pick<RegisterAccess, "readGpr" | "readSegment" | "readControl">;
+  readonly access: CodeRegisters;
 }
 
 export interface TraceOptions {
@@ -32,13 +33,14 @@ export class Tracer {
   readonly #memory: PhysicalMemory | undefined;
   readonly #now: () => number;
   readonly #start: number;
-  /** The line of a read that waits for its answer. */
-  #waiting: string | undefined;
+  /** A read whose line waits for its answer. */
+  #waiting: { readonly line: string; readonly answer: Uint8Array; have: number } | undefined;
 
   constructor(options: TraceOptions) {
     this.#write = options.write;
     this.#memory = options.disassemble;
     this.#now = options.now ?? (() => performance.now());
+    if (options.disassemble !== undefined) loadDisassembler();
     this.#start = this.#now();
   }
 
@@ -49,8 +51,8 @@ export class Tracer {
     const time = (this.#now() - this.#start).toFixed(3).padStart(10);
     const cpu = vcpu.id === 0 ? "" : ` cpu${vcpu.id}`;
     const line = `${time}${cpu} ${rip.toString(16).padStart(8, "0")} ${formatExit(exit)}${this.#instruction(exit, vcpu)}`;
-    if (exit.kind === "pioIn" || exit.kind === "mmioRead") this.#waiting = line;
-    else this.#write(line);
+    if (exit.kind !== "pioIn" && exit.kind !== "mmioRead") this.#write(line);
+    else this.#waiting = { line, answer: new Uint8Array(exit.data.length), have: 0 };
   };
 
   /** `device`, telling the trace what it answers. */
@@ -59,9 +61,7 @@ export class Tracer {
       name: device.name,
       read: (offset, data) => {
         device.read(offset, data);
-        if (this.#waiting === undefined) return;
-        this.#write(`${this.#waiting} -> ${formatPayload(data)}`);
-        this.#waiting = undefined;
+        this.#answered(data);
       },
       write: (offset, data) => device.write(offset, data),
     };
@@ -69,8 +69,18 @@ export class Tracer {
 
   /** Writes a line that still waits: its read was answered by no device. */
   end(): void {
-    if (this.#waiting === undefined) return;
-    this.#write(`${this.#waiting} -> ff (no device)`);
+    if (this.#waiting !== undefined) this.#write(`${this.#waiting.line} -> ff (no device)`);
+    this.#waiting = undefined;
+  }
+
+  /** A string instruction's elements are answered one by one. */
+  #answered(data: Uint8Array): void {
+    const read = this.#waiting;
+    if (read === undefined) return;
+    read.answer.set(data.subarray(0, read.answer.length - read.have), read.have);
+    read.have += data.length;
+    if (read.have < read.answer.length) return;
+    this.#write(`${read.line} -> ${formatPayload(read.answer)}`);
     this.#waiting = undefined;
   }
 
@@ -79,28 +89,4 @@ export class Tracer {
     const found = instructionOf(exit, vcpu.access, this.#memory);
     return found === undefined ? "" : `  ; ${found.text}`;
   }
-}
-
-const MAX_INSTRUCTION_BYTES = 15;
-
-/** The instruction that made an exit; undefined where its bytes cannot be read. */
-export function instructionOf(
-  exit: Exit,
-  registers: TracedVcpu["access"],
-  memory: PhysicalMemory,
-): DisassembledInstruction | undefined {
-  const cs = registers.readSegment("cs");
-  const bits = codeBits(registers, cs);
-  const ip = registers.readGpr(RIP);
-  if (exit.kind === "pioOut" || exit.kind === "mmioWrite" || exit.kind === "hlt") {
-    const length = Number(ip < 15n ? ip : BigInt(MAX_INSTRUCTION_BYTES));
-    const before = readLinear(registers, memory, { address: linearAddress(ip - BigInt(length), cs, bits), length });
-    const size = exit.kind === "pioOut" ? exit.size : exit.kind === "mmioWrite" ? exit.data.length : 0;
-    const port = exit.kind === "pioOut" ? exit.port : 0;
-    const found =
-      before.length === length ? instructionBefore(before, { kind: exit.kind, size, port }, { bits, ip }) : undefined;
-    if (found !== undefined) return found;
-  }
-  const bytes = readLinear(registers, memory, { address: linearAddress(ip, cs, bits), length: MAX_INSTRUCTION_BYTES });
-  return disassemble(bytes, { bits, ip, count: 1 })[0];
 }
