@@ -4,7 +4,7 @@
  *
  * @see libnvmm(3) of NetBSD and DragonFly
  */
-import { type CString, dlopen, type FFIFunction, JSCallback } from "bun:ffi";
+import { dlopen, type FFIFunction } from "bun:ffi";
 import { bytesAt } from "./memory.ts";
 import { type NvmmSystemLayout, SYSTEMS } from "./systems.ts";
 
@@ -163,14 +163,4 @@ function errnoReader(path: string): () => number {
 export function libraryNames(platform: string = process.platform): readonly string[] {
   const own = SYSTEMS.filter((system: NvmmSystemLayout) => system.name.toLowerCase() === platform);
   return [...new Set((own.length > 0 ? own : SYSTEMS).flatMap((system) => system.libraries))];
-}
-
-/** A C function void(struct *) that calls `handler` with the struct's address. It must not throw. Close it after its last call. */
-export interface AssistCallback extends Disposable {
-  readonly address: number;
-}
-
-export function assistCallback(handler: (struct: number) => void): AssistCallback {
-  const callback = new JSCallback(handler as (struct: CString | number) => void, { args: ["ptr"], returns: "void" });
-  return { address: callback.ptr as number, [Symbol.dispose]: () => callback.close() };
 }

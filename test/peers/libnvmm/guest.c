@@ -29,7 +29,7 @@ static void narrow(uint64_t *prot, uint64_t entry) {
 }
 
 static int walk32(struct machine *m, const struct nvmm_x64_state *s, uint64_t gva, uint64_t *gpa, uint64_t *prot) {
-  uint64_t entry, table = s->crs[NVMM_X64_CR_CR3] & 0xfffff000;
+  uint64_t entry = 0, table = s->crs[NVMM_X64_CR_CR3] & 0xfffff000;
   if (entry_at(m, table + (gva >> 22 & 1023) * 4, 4, &entry) < 0 || !(entry & PTE_P)) return fail(EFAULT);
   narrow(prot, entry);
   if ((entry & PTE_PS) && (s->crs[NVMM_X64_CR_CR4] & CR4_PSE)) {
@@ -45,7 +45,7 @@ static int walk32(struct machine *m, const struct nvmm_x64_state *s, uint64_t gv
 static int walk64(struct machine *m, const struct nvmm_x64_state *s, uint64_t gva, uint64_t *gpa, uint64_t *prot) {
   bool lma = s->msrs[NVMM_X64_MSR_EFER] & EFER_LMA;
   if (lma && (int64_t)(gva << 16) >> 16 != (int64_t)gva) return fail(EFAULT);
-  uint64_t entry, table = s->crs[NVMM_X64_CR_CR3] & (lma ? ADDRESS : 0xffffffe0);
+  uint64_t entry = 0, table = s->crs[NVMM_X64_CR_CR3] & (lma ? ADDRESS : 0xffffffe0);
   for (int shift = lma ? 39 : 30;; shift -= 9) {
     uint64_t index = gva >> shift & (!lma && shift == 30 ? 3 : 511);
     if (entry_at(m, table + index * 8, 8, &entry) < 0 || !(entry & PTE_P)) return fail(EFAULT);
