@@ -1,6 +1,8 @@
-import { Mnemonic } from "iced-x86";
+import { Code, Mnemonic } from "iced-x86";
 import type { Emitter, Registry } from "../translate/context.ts";
 import { Simd } from "../wasm/opcodes.ts";
+import { CMPSD, FLOATING } from "./floating.ts";
+import { FLOATING_HELPERS } from "./floating-helpers.ts";
 import { BINARY_LANES, UNARY_LANES } from "./integer-lanes.ts";
 import { binaryLanes, unaryLanes } from "./lanes.ts";
 import {
@@ -40,6 +42,7 @@ const BOTH: Readonly<Record<string, Emitter>> = {
   ...mapValues(UNARY_LANES, unaryLanes),
   ...SHIFTS,
   ...SHUFFLES,
+  ...FLOATING,
   Movaps: moveWhole("always"),
   Movapd: moveWhole("always"),
   Movdqa: moveWhole("always"),
@@ -96,6 +99,7 @@ const SINGLE: Readonly<Record<string, Emitter>> = {
   Movq2dq: moveLow(8),
   Emms: emms,
   Vmovsd: moveScalar(8),
+  Vcmpsd: CMPSD,
   Vtestps: testBits(SIGNS),
   Vtestpd: testBits(TOP),
   Vzeroupper: zeroRegisters(false),
@@ -139,4 +143,6 @@ export function registerVector(registry: Registry): void {
   }
   for (const [name, emitter] of Object.entries(SINGLE)) registry.mnemonics.set(mnemonicOf(name), emitter);
   for (const code of MOVSD_CODES) registry.codes.set(code, moveScalar(8));
+  registry.codes.set(Code.Cmpsd_xmm_xmmm64_imm8, CMPSD);
+  for (const [name, helper] of Object.entries(FLOATING_HELPERS)) registry.helpers.set(name, helper);
 }
