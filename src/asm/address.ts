@@ -101,7 +101,7 @@ function addressBitsOf(operand: MemoryOperand, chosen: Chosen, bits: Bits, wante
   if (widths.size > 1) throw new Complaint("The registers of an address differ in size", operand.place);
   const [width] = widths;
   if (width !== undefined) return width;
-  if (operand.displacementSize === 2 && bits !== 64) return 16;
+  if (operand.displacementSize === 2) return 16;
   if (operand.displacementSize === 4 && bits !== 64) return 32;
   if (wanted) return wanted;
   return bits;
@@ -132,6 +132,8 @@ export function resolveAddress(operand: MemoryOperand, scope: Scope, context: Ad
     chosen = { base: chosen.base, index: term.register, scale: term.factor };
   }
   const addressBits = addressBitsOf(operand, chosen, bits, context.addressPrefix);
+  if (operand.displacementSize === 8 && bits !== 64)
+    throw new Complaint(`${bits}-bit code has no 64-bit addresses`, operand.place);
   if (addressBits === 16 && bits === 64)
     throw new Complaint("64-bit code has no 16-bit addresses", operand.place, "use 32- or 64-bit registers");
   if (addressBits === 64 && bits !== 64) throw new Complaint(`${bits}-bit code has no 64-bit addresses`, operand.place);

@@ -81,7 +81,7 @@ export function emitBranch(
     throw new Complaint("A far target needs its segment", operand.place, `write: ${name} segment:offset`);
   }
   const usable = branchForms(statement, forms, operands, context);
-  const front = prefixBytes(prefixes, []);
+  const front = branchPrefixes(statement, context);
   const { bits } = context;
   const [short, near] = [usable.find((f) => f.slots[0]!.branch === 1), usable.find((f) => f.slots[0]!.branch !== 1)];
   const lengthOf = (form: Form) => front.length + form.cost[bits];
@@ -92,10 +92,14 @@ export function emitBranch(
       operand.place,
       `size or reach does not go with ${bits}-bit code`,
     );
-  if (short && near) {
+  // A size keyword asks for a displacement of that size.
+  if (short && near && operand.size !== 0) form = near;
+  else if (short && near) {
     const local = !target.known || target.section === context.section;
     form = local && inReach(target, short, lengthOf(short), context) ? short : near;
   }
+  // A short JMP leaves the bound registers alone as it is, so that NASM drops its BND prefix.
+  if (form === short && name === "jmp" && prefixes.repeat !== 0) front.splice(front.indexOf(prefixes.repeat), 1);
   const length = lengthOf(form);
   const address =
     typeof context.address === "number" ? context.address + front.length : context.address + BigInt(front.length);
@@ -107,6 +111,12 @@ export function emitBranch(
   const bytes = encode(form, operands.slice(0, 1), { bits, address, addressPrefix: undefined, preventVex2: false });
   if (front.length === 0) return bytes;
   return Uint8Array.from([...front, ...bytes]);
+}
+
+function branchPrefixes({ prefixes }: InstructionStatement, { bits }: InstructionContext): number[] {
+  const front = prefixBytes(prefixes, []);
+  if (bits === 64 && prefixes.operandSize === 16) front.push(0x66);
+  return front;
 }
 
 function reachHint(name: string, near: Form | undefined): string {

@@ -11,6 +11,7 @@ import { mnemonic } from "./mnemonics.ts";
 import type { Operand, RegisterOperand } from "./operand.ts";
 import { type Prefixes, prefixBytes } from "./prefixes.ts";
 import { RegisterClass, registers } from "./registers.ts";
+import type { ImmediateKind } from "./slots.ts";
 import type { Place } from "./source.ts";
 import { operandVariants } from "./variants.ts";
 
@@ -118,24 +119,35 @@ function withSizePrefixes(front: number[], bytes: Uint8Array, prefixes: Readonly
   return whole;
 }
 
+/** Bits that a number must fit in for each kind of immediate. */
+const WARNING_BITS: Readonly<Record<ImmediateKind, number>> = {
+  imm4: 4,
+  imm8: 8,
+  one: 8,
+  imm8sex16: 16,
+  imm8sex32: 32,
+  imm8sex64: 32,
+  imm16: 16,
+  imm32: 32,
+  imm32sex64: 32,
+  imm64: 64,
+};
+
 function warnAboutSizes(form: Form, operands: readonly Resolved[], context: InstructionContext): void {
   operands.forEach((resolved, i) => {
     const { operand, value, address } = resolved;
     if (address?.overflow) context.warn("Displacement does not fit its size and is cut", operand.place);
     const slot = form.slots[i];
     if (!value?.known || !slot?.immediate || operand.kind === "far") return;
-    const kind = slot.immediate;
-    const bytes = kind === "imm4" || kind === "one" ? 1 : slot.bytes;
-    const fits =
-      kind === "imm32sex64" || kind.startsWith("imm8sex")
-        ? fitsSigned(value.value, bytes * 8) || kind !== "imm32sex64"
-        : fitsEither(value.value, bytes * 8);
-    if (!fits) context.warn(`Number ${value.value} does not fit ${bytes * 8} bits and is cut`, operand.place);
+    const width = WARNING_BITS[slot.immediate];
+    const fits = slot.immediate.endsWith("sex64") ? fitsSigned(value.value, width) : fitsEither(value.value, width);
+    if (!fits) context.warn(`Number ${value.value} does not fit ${width} bits and is cut`, operand.place);
   });
 }
 
-/** A mnemonic whose unsized memory operand NASM gives the size of the mode. */
-const DEFAULT_SIZED = /^(call|jmp|[ls][gi]dt|f(n?save|n?stenv|ldenv|rstor)|lss|lfs|lgs|lds|les|bndmov|push|pop)$/;
+/** Mnemonics whose unsized memory operand NASM gives the size of the mode, or the smallest. */
+const DEFAULT_SIZED =
+  /^(call|jmp|[ls][gi]dt|f(n?save|n?stenv|ldenv|rstor)|lss|lfs|lgs|lds|les|bndmov|v?cvtsi2s[sd]|vcvtt?pd2(ps|dq))$/;
 
 function choose(
   statement: InstructionStatement,
@@ -150,6 +162,10 @@ function choose(
     const { form, others } = selectForm(name, forms, variant, demands);
     if (!form) continue;
     if (others.length === 0 || DEFAULT_SIZED.test(name)) return { form, operands: variant };
+    // MOV [x], DWORD 5: the number says the size of the memory.
+    const named = variant.find(({ operand }) => operand.kind === "immediate" && operand.size > 0)?.operand.size;
+    const sized = [form, ...others].find((candidate) => candidate.memoryBytes === named);
+    if (sized && !sized.slots.some(({ immediate }) => immediate === "one")) return { form: sized, operands: variant };
     ambiguous ??= [form, ...others];
   }
   if (ambiguous) throw explainSizes(name, ambiguous, operands);
@@ -157,7 +173,7 @@ function choose(
 }
 
 /** Destinations that the processor zero-extends anyway, so that NASM spares the REX.W prefix. */
-const ZERO_EXTENDED = /^(sldt|vmovmskp[sd]|vpextr[bw]|vpmovmskb|pextrb)$/;
+const ZERO_EXTENDED = /^(sldt|vmovmskp[sd]|vpextr[bw]|vpmovmskb|pextrb|vextractps)$/;
 
 function narrowed(operand: Resolved): Resolved {
   if (operand.operand.kind !== "register") return operand;
@@ -168,12 +184,27 @@ function narrowed(operand: Resolved): Resolved {
 
 function narrowMove(statement: InstructionStatement, operands: Resolved[], context: InstructionContext): Resolved[] {
   const [to, from] = operands;
-  if (to?.operand.kind !== "register" || to.operand.register.cls !== RegisterClass.r64 || !from) return operands;
+  if (to?.operand.kind !== "register" || to.operand.register.cls !== RegisterClass.r64) return operands;
   if (ZERO_EXTENDED.test(statement.name) && context.bits === 64) return [narrowed(to), ...operands.slice(1)];
-  if (statement.name !== "mov") return operands;
+  if (statement.name !== "mov" || !from) return operands;
   const fromSegment = from.operand.kind === "register" && from.operand.register.cls === RegisterClass.segment;
   const small = from.operand.kind === "immediate" && canNarrowMove(from.operand, from.value!);
-  return fromSegment || small ? [narrowed(to), from] : operands;
+  if (fromSegment) return [narrowed(to), from];
+  return small ? [narrowed(to), { ...from, operand: { ...from.operand, size: 0 } }] : operands;
+}
+
+/** FADD without operands is FADDP, which pops. */
+function fullName({ name, operands }: InstructionStatement): string {
+  return operands.length === 0 && /^f(add|mul|subr?|divr?)$/.test(name) ? `${name}p` : name;
+}
+
+/** The operands, with what the mnemonic implies: the predicate of CMPEQPS, the base of AAM and AAD. */
+function writtenOperands(
+  { name, operands, place }: InstructionStatement,
+  predicate: number | undefined,
+): readonly Operand[] {
+  const implied = operands.length === 0 && /^aa[dm]$/.test(name) ? 10 : predicate;
+  return implied === undefined ? operands : [...operands, immediateOperand(implied, place)];
 }
 
 /** An encoded instruction, and whether its bytes depend on where it stands. */
@@ -188,18 +219,17 @@ export interface Assembled {
  * @throws {Complaint} when no form takes the operands or an expression cannot be evaluated.
  */
 export function assembleInstruction(statement: InstructionStatement, context: InstructionContext): Assembled {
-  const { name, prefixes, place } = statement;
+  const { prefixes, place } = statement;
+  const name = fullName(statement);
   const found = mnemonic(name, context.bits)!;
+  if (prefixes.operandSize === 64 && context.bits !== 64) throw new Complaint("o64 exists only in 64-bit code", place);
   if (found.forms.length === 0) {
     const modes = ([16, 32, 64] as const).filter((bits) => (mnemonic(name, bits)?.forms.length ?? 0) > 0);
     const hint =
       modes.length === 0 ? "no mode of this assembler has it" : `it exists in ${modes.join("- and ")}-bit code`;
     throw new Complaint(`Instruction "${name}" does not exist in ${context.bits}-bit code`, place, hint);
   }
-  const written =
-    found.predicate === undefined
-      ? statement.operands
-      : [...statement.operands, immediateOperand(found.predicate, place)];
+  const written = writtenOperands(statement, found.predicate);
   const resolved = written.map((operand) => resolve(operand, context, prefixes));
   if (isBranch(found.forms, resolved)) {
     return { bytes: emitBranch(statement, found.forms, resolved, context), relative: true };

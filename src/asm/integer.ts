@@ -57,12 +57,14 @@ export function low32(value: Int): number {
     : Number(BigInt.asIntN(32, toBig(value)));
 }
 
-/** True when the value, taken modulo 2^`bits`, is the sign extension of its low byte: NASM's sbyteword/sbytedword test. */
+/**
+ * True when the value is the sign extension of its low byte, as NASM's sbyteword and sbytedword tests see it: they look at no more
+ * than 16 or 32 bits of it, also where the operand has 64.
+ */
 export function isSignedByte(value: Int, bits: 16 | 32 | 64): boolean {
   if (typeof value === "number" && value >= -128 && value <= 127) return true;
-  if (bits === 64) return false;
-  const wrapped = bits === 32 ? low32(value) : (low32(value) << 16) >> 16;
-  return wrapped >= -128 && wrapped <= 127 && fitsEither(value, bits);
+  const wrapped = bits === 16 ? (low32(value) << 16) >> 16 : low32(value);
+  return wrapped >= -128 && wrapped <= 127;
 }
 
 /** True when the value is representable in `bits` bits as a signed or as an unsigned number. */

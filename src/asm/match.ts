@@ -38,7 +38,7 @@ function immediateFits(kind: ImmediateKind, operand: ImmediateOperand, value: Va
   const { size, strict } = operand;
   switch (kind) {
     case "one":
-      return size <= 1 && !strict && isPlain(value) && value.value === 1;
+      return size === 0 && !strict && isPlain(value) && value.value === 1;
     case "imm4":
     case "imm8":
       return size <= 1;
@@ -80,7 +80,7 @@ function memoryFits(form: Form, slot: Slot, { operand, address }: Resolved, bits
     if (bits === 64 && operand.displacementSize !== 8) return false;
   } else if (operand.displacementSize === 8) return false;
   if (form.farMemory) {
-    if (!operand.far && !slot.label.startsWith("m")) return false;
+    if (!operand.far && form.slots.length === 1) return false;
     return operand.far ? operand.size === 0 || form.memoryBytes === operand.size + 2 : operand.size === 0;
   }
   if (operand.far) return false;
@@ -171,7 +171,7 @@ function wideMoveFits(form: Form, operands: readonly Resolved[]): boolean {
   const last = form.slots[1]!.immediate;
   if (last === "imm64") return true;
   if (immediate.size === 4) return true;
-  return immediate.size === 0 && isPlain(value) && fitsSigned(value.value, 32);
+  return !immediate.strict && isPlain(value) && fitsSigned(value.value, 32);
 }
 
 /** XCHG EAX, EAX clears the upper half of RAX in 64-bit code; the one-byte form would be NOP. */
@@ -212,5 +212,10 @@ export function selectForm(
 
 /** True when MOV r64, imm may become MOV r32, imm: the value is a settled number below 2^32. */
 export function canNarrowMove(operand: ImmediateOperand, value: Value): boolean {
-  return operand.size === 0 && !operand.strict && isPlain(value) && toUnsigned(value.value) <= 0xffffffffn;
+  return (
+    (operand.size === 0 || operand.size === 8) &&
+    !operand.strict &&
+    isPlain(value) &&
+    toUnsigned(value.value) <= 0xffffffffn
+  );
 }

@@ -57,6 +57,7 @@ const ALIASES: Readonly<Record<string, Alias>> = {
   int03: { names: ["int3"] },
   int01: { names: ["int1"] },
   icebp: { names: ["int1"] },
+  smi: { names: ["int1"] },
   ud2a: { names: ["ud2"] },
   ud2b: { names: ["ud1"] },
   loopz: { names: ["loope"] },
@@ -129,12 +130,14 @@ const EVEX_FIRST = /^(vpdpbusds?|vpdpwssds?|vpmadd52[lh]uq|vcvtneps2bf16)$/;
 function rank(name: string, form: Form, bits: Bits): number {
   let cost = form.cost[bits] * 4;
   if (form.rare) cost += 400;
-  // PUSH of a number has the size of the mode, even where another would be shorter.
-  if (name === "push" && form.operandSize !== bits) cost += 80;
+  // PUSH of a number and a far pointer have the size of the mode, even where another would be shorter.
+  if ((name === "push" || form.slots[0]?.far) && form.operandSize !== bits) cost += 80;
+  if (bits === 64 && form.farMemory && form.operandSize === 64) cost -= 8;
   if (form.encoding === "vex" && EVEX_FIRST.test(name)) cost += 80;
   // Ties: the sign-extended immediate before the accumulator, FADD ST(i), ST(0) before its mirror, VPPERM's memory last.
   if (form.slots.some(({ immediate }) => immediate?.startsWith("imm8sex"))) cost -= 1;
   if (form.slots[1]?.label === "st0") cost -= 1;
+  if (name === "vpextrw" && form.encoding === "evex" && form.slots[0]?.memory) cost -= 1;
   if (name === "vpperm" && form.slots[3]?.memory) cost -= 1;
   return cost;
 }

@@ -39,6 +39,33 @@ function fpuVariants(name: string, operands: readonly Resolved[]): Resolved[][] 
   return only!.operand.to || FPU_POP.test(name) ? [toStack, fromStack] : [fromStack, toStack];
 }
 
+function bothRegisters(operands: readonly Resolved[]): boolean {
+  return operands.every(({ operand }) => operand.kind === "register");
+}
+
+function isAccumulator({ operand }: Resolved): boolean {
+  return operand.kind === "register" && operand.register.number === 0 && operand.register.name !== "al";
+}
+
+function withRegister(resolved: Resolved, number: number, cls: number): Resolved {
+  if (resolved.operand.kind !== "register") return resolved;
+  const register = [...registers().values()].find((r) => r.cls === cls && r.number === number)!;
+  return { ...resolved, operand: { ...resolved.operand, register } };
+}
+
+/** Sources of which only the low bits count may be written at another size: LAR EAX, BX and PINSRB XMM0, AL, 1. */
+function resizedSource(name: string, operands: readonly Resolved[]): Resolved[] | undefined {
+  const at = name.startsWith("vpinsr") ? 2 : 1;
+  const source = operands[at]?.operand;
+  const target = operands[0]!.operand;
+  if (source?.kind !== "register" || target.kind !== "register") return undefined;
+  const { cls, number } = source.register;
+  if (cls > RegisterClass.r64) return undefined;
+  const wanted = /^v?pinsr[bw]$/.test(name) ? RegisterClass.r32 : /^(lar|lsl)$/.test(name) ? target.register.cls : 0;
+  if (wanted === 0 || wanted === cls || wanted > RegisterClass.r64) return undefined;
+  return operands.map((operand, i) => (i === at ? withRegister(operand, number, wanted) : operand));
+}
+
 const NOWHERE = { line: { file: "", number: 0, text: "", expandedFrom: undefined }, column: 1, width: 1 };
 
 /**
@@ -46,9 +73,17 @@ const NOWHERE = { line: { file: "", number: 0, text: "", expandedFrom: undefined
  * where nothing is lost by it.
  */
 export function* operandVariants(name: string, operands: Resolved[]): Generator<Resolved[]> {
-  yield operands;
   const [first, second, third] = operands;
-  if ((name === "xchg" || name === "test") && operands.length === 2) yield [second!, first!];
+  const swapped = operands.length === 2 && /^(xchg|test|fxch)$/.test(name) ? [second!, first!] : undefined;
+  // XCHG puts its first register in ModRM.reg, unless the second is the accumulator, which needs no ModRM.
+  if (swapped && name === "xchg" && bothRegisters(operands) && !isAccumulator(second!)) yield swapped;
+  yield operands;
+  if (swapped) yield swapped;
+  const resized = second && resizedSource(name, operands);
+  if (resized) yield resized;
+  if (name === "rdpid" && first?.operand.kind === "register") {
+    yield [withRegister(first, first.operand.register.number, RegisterClass.r64)];
+  }
   if (name.startsWith("f")) yield* fpuVariants(name, operands);
   if (IMPLICIT_XMM0.test(name) && third?.operand.kind === "register" && third.operand.register.name === "xmm0")
     yield [first!, second!];
