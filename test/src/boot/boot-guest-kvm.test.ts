@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { bootGuest, type LoadOptions, loadGuest } from "../../../src/boot/index.ts";
 import { GuestMemory } from "../../../src/memory.ts";
 import { noKvm, withKvm } from "./host-kvm.ts";
+import { buildMultibootKernel } from "./multiboot-kernel.ts";
 import { buildFile, lacking } from "./tools.ts";
 
 const MIB = 0x100000;
@@ -61,53 +62,11 @@ message: db "com", 0`);
   expect(run(bytes, { file: "hello.com", commandLine: "!" })).toEqual({ text: "com!", end: "hlt" });
 });
 
-const MULTIBOOT = `
-        bits 32
-        section .multiboot align=4
-        dd 0x1badb002, 3, -(0x1badb002 + 3)
-        section .text
-        global _start
-_start: mov esp, stack
-        cmp eax, 0x2badb002
-        jne bad
-        test dword [ebx], 1 << 2
-        jz bad
-        mov esi, [ebx + 16]     ; cmdline
-        call print
-        mov edi, [ebx + 24]     ; mods_addr
-        mov esi, [edi]          ; mod_start: a string here
-        call print
-        cmp dword [zero], 0     ; .bss was cleared
-        jne bad
-        hlt
-bad:    mov al, '?'
-        out 0xe9, al
-        hlt
-print:  lodsb
-        test al, al
-        jz .end
-        out 0xe9, al
-        jmp print
-.end:   ret
-        section .bss
-zero:   resd 1
-        resb 0x3000
-stack:
-`;
-const SCRIPT = "SECTIONS { . = 0x100000; .text : { *(.multiboot) *(.text) } .bss : { *(.bss) } }";
-
 const noLd = without("nasm", "ld");
 test.skipIf(noLd !== "")(`bootGuest() hands a Multiboot kernel its magic, command line and module${noLd}`, () => {
-  const bytes = buildFile(
-    { "k.asm": MULTIBOOT, "k.ld": SCRIPT },
-    [
-      ["nasm", "-f", "elf32", "k.asm", "-o", "k.o"],
-      ["ld", "-m", "elf_i386", "-T", "k.ld", "-e", "_start", "k.o", "-o", "k"],
-    ],
-    "k",
-  );
+  const bytes = buildMultibootKernel();
   const modules = [{ file: "initrd", bytes: new TextEncoder().encode("module\0") }];
-  expect(run(bytes, { commandLine: "quiet ", modules })).toEqual({ text: "quiet module", end: "hlt" });
+  expect(run(bytes, { commandLine: "quiet ", modules })).toEqual({ text: "<quiet ><module>map", end: "hlt" });
 });
 
 const HIGH_SOURCE = `

@@ -179,6 +179,24 @@ test.skipIf(noGcc !== "")(`loadElf() loads what gcc and ld make, with its symbol
   }
 });
 
+const noNm = lacking("gcc", "ld", "nm");
+test.skipIf(noNm !== "")(`loadElf() reads the symbols that nm reads${noNm}`, () => {
+  for (const bits of [32, 64] as const) {
+    const bytes = buildC(bits, "-Ttext=0x100000");
+    const { stdout } = Bun.spawnSync(["nm", "-n", "--defined-only", "/dev/stdin"], { stdin: bytes });
+    const listed = stdout
+      .toString()
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" "));
+    const read = loadElf(bytes, options).symbols.map(({ name, address }) => `${name} ${address.toString(16)}`);
+    expect(read.toSorted()).toEqual(
+      listed.map(([address, , name]) => `${name} ${BigInt(`0x${address}`).toString(16)}`).toSorted(),
+    );
+    expect(listed.length).toBeGreaterThan(4);
+  }
+});
+
 test.skipIf(noGcc !== "")(`loadElf() refuses a relocatable object and a PIE that gcc makes${noGcc}`, () => {
   const object = buildFile({ "k.c": C_SOURCE }, [["gcc", "-c", "k.c", "-o", "k.o"]], "k.o");
   expect(blame(object)).toEqual(["e_type", expect.stringContaining("a relocatable object")]);
