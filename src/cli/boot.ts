@@ -51,7 +51,13 @@ async function loadPlanned(plan: BootPlan, memoryBytes: number): Promise<GuestPl
     ...(commandLine === undefined ? {} : { commandLine }),
     ...(modules.length === 0 ? {} : { modules }),
   };
-  return asUsage(() => loadGuest(bytes, options));
+  const guest = asUsage(() => loadGuest(bytes, options));
+  if (loadAddress === undefined || guest.format === "flat") return guest;
+  throw new UsageError(
+    `Cannot choose where "${plan.guest}" goes as it is taken for ${guest.format}, which says so itself`,
+    "leave --load-address out, or add --format flat",
+    "--load-address",
+  );
 }
 
 function createPlannedVm({ backend, irqchip, pit, msrExits }: BootPlan, memoryBytes: number): Vm {

@@ -28,10 +28,15 @@ export async function readGuestFile(path: string, memoryBytes: number): Promise<
     throw new GuestError(path, `Cannot boot "${path}" as it is empty`, { remedy: "give a file with code in it" });
   }
   if (bytes.length > memoryBytes) {
-    const file = Bun.file(path);
-    throw new GuestError(path, `Cannot boot "${path}" as its ${file.size} bytes exceed the guest's ${memoryBytes}`, {
-      remedy: "give the guest more memory with --memory",
-    });
+    const { size } = Bun.file(path);
+    const length = Number.isFinite(size) ? `its size of ${size}` : "what it gives";
+    throw new GuestError(
+      path,
+      `Cannot boot "${path}" as ${length} exceeds the guest's ${memoryBytes} bytes of memory`,
+      {
+        remedy: "give the guest more with --memory",
+      },
+    );
   }
   return bytes;
 }

@@ -15,7 +15,8 @@ const BOOT_INTRO = `vmexit boot <guest> [options]
 
 Runs a guest. What it prints on the serial port (0x3f8) and the debug console
 (0xe9) goes to stdout, all messages go to stderr. Standard input is the serial
-port's input; on a terminal every key goes to the guest, and Ctrl-A X leaves.
+port's input; on a terminal every key goes to the guest, and Ctrl-A X switches
+the machine off.
 The machine: RAM from address 0, a 16550 at 0x3f8 (IRQ 4), debug console 0xe9,
 POST code 0x80, debug exit 0xf4 and 0x501, power-off 0x604, resets 0x64, 0xcf9.
 A file is taken for what its content says: Multiboot, ELF, a 512-byte boot
@@ -29,7 +30,7 @@ Modes
   long64 long64-ring3       64-bit
 
 Exit status
-  0    the guest halted, powered off, or asked for a reset
+  0    the guest halted, powered off, or asked for a reset; Ctrl-A X
   n    debug exit: (value << 1) | 1, as QEMU
   64   wrong usage, or a wrong machine description
   66   guest file missing, unreadable or unusable
@@ -37,7 +38,7 @@ Exit status
   70   the engine could not run the guest (internal error, entry failure)
   74   stdout cannot be written
   124  time limit or exit limit
-  130  Ctrl-C or Ctrl-A X; 129 hangup, 143 terminated
+  130  Ctrl-C; 129 hangup, 143 terminated
   134  triple fault
   141  nobody reads stdout any more
 `;

@@ -50,7 +50,7 @@ const schema = z
     commandLine: z.string(),
     modules: z.array(z.string()),
     timeout: quantity(parseDuration, `${DURATION_FORM}; a number means milliseconds`),
-    maxExits: quantity(parseCount, COUNT_FORM),
+    maxExits: quantity(parseCount, COUNT_FORM).refine((count) => count > 0, { message: COUNT_FORM }),
     cpuid: z.record(cpuidLeaf, cpuidValues.nullable()),
     irqchip: z.enum(IRQCHIPS),
     pit: z.boolean(),
@@ -71,12 +71,8 @@ export function readMachineFile(path: string): MachineFile {
   const value = parseJson(path);
   const parsed = schema.safeParse(value);
   if (!parsed.success) {
-    const problems = parsed.error.issues.flatMap((issue) => describeIssue(issue, value));
-    throw new UsageError(
-      `Cannot use the machine description "${path}"`,
-      problems.join("\n  ").replace(/^(?=.*\n)/s, "\n  "),
-      "--machine",
-    );
+    const [first = "", ...more] = parsed.error.issues.flatMap((issue) => describeIssue(issue, value));
+    throw new UsageError(`Cannot use the machine description "${path}"`, [first, ...more].join("; "), "--machine");
   }
   const { guest, modules, ...settings } = parsed.data;
   const from = (file: string) => resolve(dirname(path), file);

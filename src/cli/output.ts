@@ -11,6 +11,7 @@ export class Output {
   readonly #onFailure: () => void;
   readonly #buffer = new Uint8Array(BUFFER_BYTES);
   #used = 0;
+  #last: number | undefined;
   #scheduled = false;
   #failure: string | undefined;
 
@@ -25,9 +26,15 @@ export class Output {
     return this.#failure;
   }
 
+  /** Whether the last byte ended a line, or none was written. */
+  get isAtLineStart(): boolean {
+    return this.#last === undefined || this.#last === 0x0a;
+  }
+
   readonly byte = (value: number): void => {
     if (this.#used === BUFFER_BYTES) this.flush();
     this.#buffer[this.#used++] = value;
+    this.#last = value;
     if (!this.#scheduled) this.#schedule();
   };
 

@@ -37,6 +37,7 @@ export function parseCount(text: string): number | undefined {
 /** A size as people read it: `1 MiB`, `512 bytes`. */
 export function formatSize(bytes: number): string {
   for (const [unit, factor] of [
+    ["TiB", 2 ** 40],
     ["GiB", 2 ** 30],
     ["MiB", 2 ** 20],
     ["KiB", 2 ** 10],

@@ -4,27 +4,20 @@ import { hex } from "../inspect/format.ts";
 import { formatStats } from "../inspect/stats.ts";
 import type { BootPlan } from "./boot-plan.ts";
 import { colourCrash } from "./colour.ts";
+import { STATUS } from "./exit-status.ts";
 import type { Ended, Machine } from "./session.ts";
-import type { Watch } from "./watch.ts";
-
-export interface ReportOptions {
-  /** The run ended abnormally. */
-  readonly isCrash: boolean;
-  readonly watch: Watch | undefined;
-  /** Why stdout could not be written. */
-  readonly writeFailure: string | undefined;
-}
 
 /** Prints what there is to say about a run that ended: trace, statistics, crash screen, result object. */
-export async function reportEnd(ended: Ended, plan: BootPlan, machine: Machine, options: ReportOptions): Promise<void> {
-  const { isCrash, watch, writeFailure } = options;
+export async function reportEnd(ended: Ended, plan: BootPlan, machine: Machine): Promise<void> {
+  const { isAbnormal, watch, stdout } = ended;
   watch?.end();
   const counts = watch?.counts;
+  if (!stdout.isAtLineStart && process.stderr.isTTY) console.error();
   if (counts !== undefined && !plan.json) console.error(formatStats(counts).join("\n"));
-  const screen = isCrash ? screenOf(ended, machine) : undefined;
+  const screen = isAbnormal ? screenOf(ended, machine) : undefined;
   if (screen !== undefined) console.error(colourCrash(screen).join("\n"));
-  if (writeFailure !== undefined && writeFailure !== "EPIPE") {
-    console.error(`vmexit: Cannot write to standard output: the system returned ${writeFailure}`);
+  if (ended.status === STATUS.io) {
+    console.error(`vmexit: Cannot write to standard output: the system returned ${stdout.failure}`);
   }
   if (plan.json) {
     const object = {
@@ -38,7 +31,7 @@ export async function reportEnd(ended: Ended, plan: BootPlan, machine: Machine, 
   }
 }
 
-function screenOf({ result, ring, limit }: Ended, { vm, guest }: Machine): string[] {
+function screenOf({ result, ring, limit, notes }: Ended, { vm, guest }: Machine): string[] {
   const count = `${ring.count} ${ring.count === 1 ? "exit" : "exits"}`;
   const symbol = (address: bigint) => {
     const found = findSymbol(guest.symbols, address);
@@ -49,6 +42,7 @@ function screenOf({ result, ring, limit }: Ended, { vm, guest }: Machine): strin
     registers: result.vcpu.access,
     memory: vm.memory,
     exits: ring.last(),
+    notes,
     summary: `after ${count} in ${time(result.elapsedMs)}, on ${vm.backend.name}`,
     ...(limit === undefined ? {} : { limit }),
     ...(guest.symbols.length === 0 ? {} : { symbol }),
@@ -69,7 +63,7 @@ function resultObject(
     mode: guest.mode,
     backend: vm.backend.name,
     exits: ring.count,
-    elapsedMs: result.elapsedMs,
+    elapsedMs: Number(result.elapsedMs.toFixed(3)),
     lastExit: ring.last(1)[0]?.exit,
     registers: registers.gprs(),
   };

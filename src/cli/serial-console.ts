@@ -2,7 +2,7 @@ const CTRL_A = 0x01;
 const CTRL_C = 0x03;
 
 const HELP = `
-  Ctrl-A X       leave the guest
+  Ctrl-A X       switch the machine off
   Ctrl-A Ctrl-A  send Ctrl-A to the guest
   Ctrl-A H       this help
   Ctrl-C         goes to the guest; twice ends a guest that does not read it
@@ -13,8 +13,10 @@ export interface SerialConsoleOptions {
   readonly receive: (bytes: Uint8Array) => number;
   /** Bytes the guest has not read yet. */
   readonly unread: () => number;
-  /** The user wants to leave. */
-  readonly onLeave: (how: "Ctrl-A X" | "Ctrl-C") => void;
+  /** Ctrl-A X. */
+  readonly onPowerOff: () => void;
+  /** Ctrl-C, and the guest has not read what was typed before. */
+  readonly onInterrupt: () => void;
 }
 
 /**
@@ -48,7 +50,7 @@ export class SerialConsole implements Disposable {
       // Before raw mode: whatever ends this process from now on, the terminal is put back.
       process.once("exit", this.#restore);
       stdin.setRawMode(true);
-      process.stderr.write("vmexit: Ctrl-A X leaves, Ctrl-A H helps\r\n");
+      process.stderr.write("vmexit: Ctrl-A X switches the machine off, Ctrl-A H helps\r\n");
     }
     stdin.on("data", this.#onData);
     stdin.on("error", () => {});
@@ -98,14 +100,14 @@ export class SerialConsole implements Disposable {
         if (byte === CTRL_A) kept.push(byte);
         else this.#command(String.fromCharCode(byte).toLowerCase());
       } else if (byte === CTRL_A) this.#escaped = true;
-      else if (byte === CTRL_C && this.#options.unread() > 0) this.#options.onLeave("Ctrl-C");
+      else if (byte === CTRL_C && this.#options.unread() > 0) this.#options.onInterrupt();
       else kept.push(byte);
     }
     return Uint8Array.from(kept);
   }
 
   #command(key: string): void {
-    if (key === "x") this.#options.onLeave("Ctrl-A X");
+    if (key === "x") this.#options.onPowerOff();
     if (key === "h" || key === "?") process.stderr.write(HELP.replaceAll("\n", "\r\n"));
   }
 }

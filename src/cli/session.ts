@@ -23,10 +23,16 @@ export interface Machine {
 export interface Ended {
   readonly result: RunResult;
   readonly status: number;
+  /** To be explained on a crash screen. */
+  readonly isAbnormal: boolean;
+  /** The limit that ended the run, in words. */
+  readonly limit: string | undefined;
+  /** What else the user should know, whole sentences. */
+  readonly notes: readonly string[];
   /** The last exits. */
   readonly ring: ExitRing;
-  /** The limit that the run had, in words. */
-  readonly limit: string | undefined;
+  readonly stdout: Output;
+  readonly watch: Watch | undefined;
 }
 
 /** A signal's default status in a shell: 128 + its number. */
@@ -44,13 +50,11 @@ export class Session implements Disposable {
   readonly #cleanup = new DisposableStack();
   /** Set when something outside ended the run. */
   #left: number | undefined;
-  #timeoutMs: number | undefined;
 
   constructor(plan: BootPlan, machine: Machine) {
     const { vm } = machine;
     this.#plan = plan;
     this.#machine = machine;
-    this.#timeoutMs = plan.timeout;
     this.#stdout = new Output(1, () => this.#leave(this.#stdout.failure === "EPIPE" ? STATUS.closedPipe : STATUS.io));
     if (plan.trace !== "off" || plan.stats || plan.json) {
       const { Watch } = require("./watch.ts") as typeof import("./watch.ts");
@@ -60,7 +64,8 @@ export class Session implements Disposable {
       new SerialConsole({
         receive: (bytes) => this.#uart.receive(bytes),
         unread: () => this.#uart.pending,
-        onLeave: () => this.#leave(STATUS.interrupted),
+        onPowerOff: () => vm.stop({ kind: "poweredOff" }),
+        onInterrupt: () => this.#leave(STATUS.interrupted),
       }),
     );
     this.#uart = mapDevices(vm, {
@@ -95,7 +100,6 @@ export class Session implements Disposable {
   #openInput(): void {
     this.#input.open();
     if (this.#plan.timeout !== undefined || this.#input.isTerminal) return;
-    this.#timeoutMs = DEFAULT_TIMEOUT_MS;
     const timer = setTimeout(() => this.#machine.vm.stop({ kind: "timeout" }), DEFAULT_TIMEOUT_MS);
     this.#cleanup.defer(() => clearTimeout(timer));
   }
@@ -127,22 +131,23 @@ export class Session implements Disposable {
   }
 
   async #report(result: RunResult): Promise<number> {
-    const status = this.#left ?? statusOf(result.outcome);
-    const isCrash = status !== STATUS.ok && status !== STATUS.closedPipe && result.outcome.kind !== "debugExit";
-    if (!isCrash && this.#watch === undefined && status !== STATUS.io) return status;
-    const limit = this.#limitOf(result);
+    const { outcome } = result;
+    const status = this.#left ?? statusOf(outcome);
+    const isOutputLost = status === STATUS.closedPipe || status === STATUS.io;
+    const isAbnormal = status !== STATUS.ok && !isOutputLost && outcome.kind !== "debugExit";
+    if (!isAbnormal && this.#watch === undefined && status !== STATUS.io) return status;
     const { reportEnd } = require("./report.ts") as typeof import("./report.ts");
-    await reportEnd({ result, status, ring: this.#ring, limit }, this.#plan, this.#machine, {
-      isCrash,
-      watch: this.#watch,
-      writeFailure: this.#stdout.failure,
-    });
+    const ended = { result, status, isAbnormal, ring: this.#ring, stdout: this.#stdout, watch: this.#watch };
+    await reportEnd({ ...ended, ...this.#limitOf(outcome) }, this.#plan, this.#machine);
     return status;
   }
 
-  #limitOf({ outcome }: RunResult): string | undefined {
-    if (outcome.kind === "timeout") return formatTime(this.#timeoutMs ?? 0);
-    return outcome.kind === "maxExits" ? String(this.#plan.maxExits) : undefined;
+  #limitOf({ kind }: RunResult["outcome"]): Pick<Ended, "limit" | "notes"> {
+    if (kind === "maxExits") return { limit: String(this.#plan.maxExits), notes: [] };
+    if (kind !== "timeout") return { limit: undefined, notes: [] };
+    if (this.#plan.timeout !== undefined) return { limit: formatTime(this.#plan.timeout), notes: [] };
+    const notes = ["That limit is the default when stdin is no terminal; --timeout sets another."];
+    return { limit: formatTime(DEFAULT_TIMEOUT_MS), notes };
   }
 }
 

@@ -14,6 +14,8 @@ export interface CrashReport extends CrashScene {
   readonly exits: readonly RecordedExit[];
   /** Ends the first line, e.g. `after 34 exits in 2.1 ms`. */
   readonly summary: string;
+  /** Sentences to add to the explanation. */
+  readonly notes?: readonly string[];
 }
 
 /** What one screen holds. */
@@ -31,15 +33,15 @@ export function crashScreen(outcome: Outcome, report: CrashReport): string[] {
   const state = [...gprLines(registers, bits), ...segmentLines(registers, bits), controlLine(registers, bits)];
   const code = codeLines(report, bits);
   const room = SCREEN.lines - state.length - code.length - MIN_EXIT_LINES;
-  const head = headLines(reason, report.summary, room);
+  const head = headLines(reason, report, room);
   const left = SCREEN.lines - head.length - state.length - code.length;
   return [...head, ...state, ...code, ...exitLines(report.exits, left)].map((line) => line.slice(0, SCREEN.columns));
 }
 
 /** The title, and of the details as many as fit as a whole. */
-function headLines({ title, details }: CrashReason, summary: string, room: number): string[] {
+function headLines({ title, details }: CrashReason, { summary, notes = [] }: CrashReport, room: number): string[] {
   const lines = wrap(`vmexit: ${title} ${summary}`);
-  for (const detail of details.map(wrap)) {
+  for (const detail of [...details, ...notes].map(wrap)) {
     if (lines.length + detail.length <= room) lines.push(...detail);
   }
   return lines;
@@ -104,15 +106,21 @@ function codeLines({ registers, memory, symbol }: CrashReport, bits: 16 | 32 | 6
   return [title, ...lines];
 }
 
+/** The newest that fit; a run of the same, such as a polling loop, is one line. */
 function exitLines(exits: readonly RecordedExit[], room: number): string[] {
   if (exits.length === 0) return ["The guest made no exit."].slice(0, room);
-  const shown = exits.slice(-(room - 1));
-  return [
-    "Last exits:",
-    ...shown.map(
-      ({ number, exit, bytes }) => `  ${String(number).padStart(8)}  ${formatExit(exit, bytes || undefined)}`,
-    ),
-  ];
+  const lines: { text: string; first: number; times: number }[] = [];
+  for (const { number, exit, bytes } of exits) {
+    const text = formatExit(exit, bytes || undefined);
+    const last = lines.at(-1);
+    if (last?.text === text) last.times++;
+    else lines.push({ text, first: number, times: 1 });
+  }
+  const shown = lines.slice(-(room - 1)).map(({ text, first, times }) => {
+    const number = String(first + times - 1).padStart(8);
+    return `  ${number}  ${text}${times > 1 ? `  (${times} times)` : ""}`;
+  });
+  return ["Last exits:", ...shown];
 }
 
 function registerLabel(name: GprName, bits: 16 | 32 | 64): string {
