@@ -19,6 +19,8 @@ export interface Engine {
   readonly host: Host | undefined;
   /** Why every rule is skipped. */
   readonly missing: string | undefined;
+  /** Opens the backend a second time, where that can be done. */
+  readonly reopen?: () => Host;
   /** What this host's engine is known not to do, by rule name part, with the reason. */
   readonly exceptions?: Readonly<Record<string, string>>;
 }
@@ -30,7 +32,7 @@ export function engine(
 ): Engine {
   try {
     const host = openBackend(name);
-    return { name, host, missing: undefined, exceptions: exceptions(host) };
+    return { name, host, missing: undefined, reopen: () => openBackend(name), exceptions: exceptions(host) };
   } catch (error) {
     return { name, host: undefined, missing: (error as Error).message };
   }
