@@ -1,4 +1,4 @@
-import { NVMM_PROT_EXEC } from "../../../ffi/nvmm/config.ts";
+import { NVMM_PROT_EXEC, NVMM_PROT_WRITE } from "../../../ffi/nvmm/config.ts";
 import { NvmmX86Exit } from "../../../ffi/nvmm/exit.ts";
 import { bytesAt } from "../../../ffi/nvmm/memory.ts";
 import {
@@ -330,7 +330,7 @@ export class Completion {
       state: this.#parts.state,
       code: this.#instruction(),
       answers,
-      hostMemory: (gva) => this.#hostMemory(gva),
+      hostMemory: (gva, isWrite) => this.#hostMemory(gva, isWrite),
       translate: (gva) => this.translate(gva),
     });
   }
@@ -358,15 +358,16 @@ export class Completion {
     return this.#hostMemory(gva)?.subarray(0, 8);
   }
 
-  /** The guest's memory from a linear address to the end of its page; undefined where nothing backs it. */
-  #hostMemory(gva: bigint): Uint8Array | undefined {
+  /** The guest's memory from a linear address to the end of its page; undefined where nothing backs it, or only for reading. */
+  #hostMemory(gva: bigint, isWrite = false): Uint8Array | undefined {
     const gpa = this.translate(gva);
     if (gpa === undefined) return undefined;
     const { system, machine, outputs } = this.#parts;
     if (system.functions.nvmm_gpa_to_hva(machine, gpa, outputs.subarray(0, 8), outputs.subarray(8)) !== 0)
       return undefined;
-    const hva = Number(new BigUint64Array(outputs.buffer, outputs.byteOffset, 1)[0]);
-    return bytesAt(hva, 4096 - Number(gva & 0xfffn));
+    const [hva = 0n, prot = 0n] = new BigUint64Array(outputs.buffer, outputs.byteOffset, 2);
+    if (isWrite && (prot & BigInt(NVMM_PROT_WRITE)) === 0n) return undefined;
+    return bytesAt(Number(hva), 4096 - Number(gva & 0xfffn));
   }
 
   /** Bytes of the instruction behind a MEMORY exit: as the processor gave them (AMD), else as memory holds them. */

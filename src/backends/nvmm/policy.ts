@@ -1,7 +1,7 @@
 import type { MsrExitPolicy } from "../../backend.ts";
 import { CapabilityError } from "../../errors.ts";
 import type { MsrExitReason } from "../../exit.ts";
-import { MSRS, msrLabel } from "../../msrs.ts";
+import { MSRS } from "../../msrs.ts";
 
 /** What NVMM leaves to user space and the common interface has no word for. Change it before vCPUs are created. */
 export interface NvmmPolicy {
@@ -48,32 +48,10 @@ export const DEFAULT_MSRS: ReadonlyMap<number, DefaultMsr> = new Map([
   [MSRS.MCG_STATUS, { initial: () => 0n, write: "ignore" }],
 ] as const satisfies readonly (readonly [number, DefaultMsr])[]);
 
-/** MSRs that NVMM's kernel part answers by itself, so that no access of theirs reaches user space. */
-const SERVED_BY_NVMM: readonly number[] = [
-  MSRS.TSC,
-  MSRS.SYSENTER_CS,
-  MSRS.SYSENTER_ESP,
-  MSRS.SYSENTER_EIP,
-  MSRS.PAT,
-  MSRS.EFER,
-  MSRS.STAR,
-  MSRS.LSTAR,
-  MSRS.CSTAR,
-  MSRS.SFMASK,
-  MSRS.FS_BASE,
-  MSRS.GS_BASE,
-  MSRS.KERNEL_GS_BASE,
-];
-
-/** @throws {CapabilityError} for a filter over an MSR that NVMM answers itself. */
+/** @throws {CapabilityError} for a filter: what NVMM's kernel part answers itself never reaches user space. */
 export function checkMsrExits(exits: MsrExitPolicy | undefined): void {
-  for (const { first, count } of exits?.filter ?? []) {
-    const served = SERVED_BY_NVMM.find((msr) => msr >= first && msr < first + count);
-    if (served === undefined) continue;
-    throw new CapabilityError("nvmm", `a filter over MSR ${msrLabel(served)}`, {
-      remedy: "NVMM's kernel part answers it; leave it out of the range",
-    });
-  }
+  if (exits?.filter === undefined) return;
+  throw new CapabilityError("nvmm", "MSR filter", { remedy: "use { invalid: true } alone" });
 }
 
 /** What becomes of an MSR access. */
@@ -81,13 +59,13 @@ export type MsrVerdict = { do: "exit"; reason: MsrExitReason } | { do: "answer";
 
 /** The MSRs of one vCPU that live here. */
 export class NvmmMsrs {
-  readonly #exits: MsrExitPolicy | undefined;
+  readonly #exits: boolean;
   readonly #policy: NvmmPolicy;
   readonly #values = new Map<number, bigint>();
 
   constructor(vcpuId: number, policy: NvmmPolicy, exits: MsrExitPolicy | undefined) {
     this.#policy = policy;
-    this.#exits = exits;
+    this.#exits = exits?.invalid ?? false;
     for (const [index, { initial }] of DEFAULT_MSRS) this.#values.set(index, initial(vcpuId));
   }
 
@@ -104,34 +82,21 @@ export class NvmmMsrs {
   }
 
   onRead(index: number): MsrVerdict {
-    if (this.#filtered(index, "read")) return { do: "exit", reason: "filter" };
     const value = this.#values.get(index);
     return value === undefined ? this.#unknown() : { do: "answer", value };
   }
 
   onWrite(index: number, value: bigint): MsrVerdict {
-    if (this.#filtered(index, "write")) return { do: "exit", reason: "filter" };
     const known = DEFAULT_MSRS.get(index);
     if (known === undefined) return this.#unknown();
-    if (known.write === "fault") return this.#exits?.invalid ? { do: "exit", reason: "invalid" } : { do: "fault" };
+    if (known.write === "fault") return this.#exits ? { do: "exit", reason: "invalid" } : { do: "fault" };
     if (known.write === "keep") this.#values.set(index, value);
     return { do: "answer", value };
   }
 
   #unknown(): MsrVerdict {
-    if (this.#exits?.invalid) return { do: "exit", reason: "unknown" };
+    if (this.#exits) return { do: "exit", reason: "unknown" };
     return this.#policy.unknownMsrs === "ignore" ? { do: "answer", value: 0n } : { do: "fault" };
-  }
-
-  #filtered(index: number, access: "read" | "write"): boolean {
-    const filter = this.#exits?.filter;
-    if (filter === undefined) return false;
-    return filter.some(
-      (range) =>
-        index >= range.first &&
-        index < range.first + range.count &&
-        (range.access === "readWrite" || range.access === access),
-    );
   }
 
   /** For save and restore. */

@@ -116,7 +116,7 @@ function capabilitiesOf(capability: NvmmCapability): Capabilities {
     readOnlyMemory: true,
     dirtyLog: false,
     msrExits: true,
-    msrFilter: true,
+    msrFilter: false,
     singleStep: false,
     hardwareBreakpoints: false,
     translate: true,
