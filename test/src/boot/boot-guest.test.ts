@@ -29,6 +29,35 @@ test("bootGuest() moves the tables, and the stack below them, behind a guest tha
   expect(memory.read(0x1000, 0x9001).every((byte) => byte === 0x90)).toBe(true);
 });
 
+test("bootGuest() leaves the tables where they are as long as they and 8 KiB of stack are clear of the guest", () => {
+  const gdt = (bytes: number, loadAddress?: number) =>
+    boot(new Uint8Array(bytes), { mode: "prot32", ...(loadAddress === undefined ? {} : { loadAddress }) }).setup
+      .descriptorTables.gdt.base;
+  expect(gdt(0x5000)).toBe(0x8000n);
+  expect(gdt(0x5001)).toBe(0x9000n);
+  // prot32's tables end at 0x9800.
+  expect(gdt(0x1000, 0xa000)).toBe(0x8000n);
+  expect(gdt(0x1000, 0x9800)).toBe(0x8000n);
+  expect(gdt(0x1000, 0x97ff)).toBe(0xd000n);
+});
+
+test("bootGuest() takes tables right behind or right before the guest when asked to", () => {
+  const gdt = (tablesGpa: number) =>
+    boot(new Uint8Array(0x1000), { mode: "prot32", loadAddress: 0x10000, tablesGpa }).setup.descriptorTables.gdt.base;
+  expect(gdt(0x11000)).toBe(0x11000n);
+  expect(gdt(0xe000)).toBe(0xe000n);
+  expect(() => gdt(0xf000)).toThrow("lies there");
+  expect(() => gdt(0x10000)).toThrow("lies there");
+});
+
+test("bootGuest() writes real-mode vectors and leaves the guest where it is", () => {
+  const memory = arrayMemory(0x10000);
+  const plan = loadGuest(new Uint8Array(0xe000).fill(0x90), { file: "g", memoryBytes: 0x10000 });
+  const setup = bootGuest(NOWHERE, memory, plan, { handlers: { 6: 0x1234 } });
+  expect([...memory.read(24, 4)]).toEqual([0x34, 0x12, 0, 0]);
+  expect(setup.gprs.rip).toBe(0x1000n);
+});
+
 test("bootGuest() refuses a guest that leaves no room for the tables, and tables asked for on the guest", () => {
   const big = new Uint8Array(0xf000).fill(0x90);
   expect(() => boot(big, { mode: "prot32", memoryBytes: 0x10000 })).toThrow(GuestError);
@@ -61,4 +90,7 @@ test("bootGuest() maps a kernel linked high beside the identity mapping", () => 
   expect(setup.gprs.rip).toBe(vaddr);
   expect(walkPages(memory, state, vaddr).gpa).toBe(0x100000);
   expect(walkPages(memory, state, 0x100000n).gpa).toBe(0x100000);
+  expect(walkPages(memory, state, vaddr).page?.user).toBe(false);
+  const user = boot(kernel, { mode: "long64-ring3" });
+  for (const gva of [vaddr, 0x100000n]) expect(walkPages(user.memory, state, gva).page?.user).toBe(true);
 });

@@ -77,6 +77,25 @@ test("loadElf() maps a 64-bit kernel linked high and enters it there, or at its 
   expect(blame(elf({ entry: vaddr, segments: clash }))[0]).toBe("p_vaddr");
 });
 
+test("loadElf() maps each distance between linear and physical addresses once, and none that is no whole page", () => {
+  const segments = [
+    { vaddr: 0xffff_ffff_8020_0000n, paddr: 0x100000, data: CODE },
+    { vaddr: 0xffff_ffff_8010_0000n, paddr: 0x110000, data: CODE },
+    { vaddr: 0xffff_ffff_8000_0800n, paddr: 0x120000, data: CODE },
+  ];
+  const plan = loadElf(elf({ entry: segments[2]!.vaddr, segments }), options);
+  expect(plan.map).toEqual([
+    { gva: 0xffff_ffff_8020_0000n, gpa: 0x100000, bytes: 0x1000 },
+    { gva: 0xffff_ffff_8010_0000n, gpa: 0x110000, bytes: 0x1000 },
+  ]);
+  expect(plan.entry).toBe(0x120000n);
+});
+
+test("loadElf() passes over a PT_LOAD header without bytes", () => {
+  const empty = { paddr: 0x100001, data: new Uint8Array(0) };
+  expect(loadElf(elf({ segments: [{ paddr: 0x100000, data: CODE }, empty] }), options).segments.length).toBe(1);
+});
+
 test("loadElf() starts a 32-bit kernel linked high at its physical address", () => {
   const segments = [{ vaddr: 0xc0100000, paddr: 0x100000, data: CODE }];
   expect(loadElf(elf({ wide: false, entry: 0xc0100002, segments }), options)).toMatchObject({
@@ -97,6 +116,8 @@ test("loadElf() says which field of the header is wrong", () => {
     ["e_machine", elf({ machine: 183 })],
     ["e_machine", elf({ wide: false, machine: 62 })],
     ["e_entry", elf({ entry: 0x300000 })],
+    ["e_entry", elf({ entry: 0x100004 })],
+    ["e_entry", elf({ entry: 0xfffff })],
     ["e_phoff", patched(good, 32, 0x10000, 8)],
     ["e_phoff", patched(good, 32, 1n << 60n, 8)],
     ["e_phentsize", patched(good, 54, 32, 2)],
@@ -111,6 +132,7 @@ test("loadElf() says which field of the header is wrong", () => {
     ["p_paddr", elf({ segments: [{ data: CODE, memsz: 1n << 51n }] })],
     ["p_paddr", elf({ segments: [{ data: CODE, paddr: 0x400000 }] })],
     ["e_shentsize", patched(patched(good, 40, 64, 8), 60, 1, 2)],
+    ["e_shoff", patched(patched(patched(good, 40, good.length - 63, 8), 58, 64, 2), 60, 1, 2)],
     ["e_shoff", patched(patched(patched(good, 40, 0x5000, 8), 58, 64, 2), 60, 1, 2)],
   ];
   for (const [field, bytes] of cases)
@@ -165,6 +187,12 @@ test.skipIf(noGcc !== "")(`loadElf() loads what gcc and ld make, with its symbol
     const plan = loadElf(bytes, options);
     const named = new Map(plan.symbols.map((symbol) => [symbol.name, symbol]));
     expect(named.get("_start")!.address).toBe(plan.entry);
+    expect(plan.symbols.every(({ address }, index) => index === 0 || plan.symbols[index - 1]!.address <= address)).toBe(
+      true,
+    );
+    const rights = plan.segments.map(({ what }) => what.replace(/segment \d+ /, ""));
+    expect(rights).toContain("(r-x)");
+    expect(rights).toContain("(rw-)");
     expect(named.get("buffer")).toMatchObject({ kind: "object", bytes: 20000 });
     const helper = named.get("helper")!;
     expect(helper.kind).toBe("function");

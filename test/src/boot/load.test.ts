@@ -34,6 +34,23 @@ test("loadGuest() chooses by content: Multiboot before ELF, ELF, boot sector, an
   expect(format(elf, "odd.com")).toBe("elf32");
 });
 
+test("loadGuest() is not taken in by half a mark", () => {
+  const elf = makeElf({ wide: false, segments: [{ data: HLT }] });
+  for (let at = 0; at < 4; at++) {
+    const bytes = elf.slice();
+    bytes[at]! ^= 1;
+    expect(loadGuest(bytes, options).format).toBe("flat");
+  }
+  for (const at of [510, 511]) {
+    const bytes = bootSector();
+    bytes[at] = 0;
+    expect(loadGuest(bytes, options).format).toBe("flat");
+  }
+  const long = new Uint8Array(513);
+  long.set(bootSector());
+  expect(loadGuest(long, options).format).toBe("flat");
+});
+
 test("loadGuest() keeps to flat when the caller asks for a format, an address or a mode", () => {
   const elf = makeElf({ wide: true, segments: [{ data: HLT }] });
   expect(loadGuest(elf, { ...options, format: "flat" })).toMatchObject({ format: "flat", segments: [{ gpa: 0x1000 }] });
@@ -86,6 +103,8 @@ test("loadGuest() refuses what does not fit, by field", () => {
   expect(field(bootSector(), { memoryBytes: 0x7000 })).toBe("loadAddress");
   expect(field(new Uint8Array(0xfe01), { file: "big.com" })).toBe("length");
   expect(field(HLT, { file: "a.com", commandLine: "x".repeat(126) })).toBe("commandLine");
+  expect(field(HLT, { file: "a.com", commandLine: "x".repeat(125) })).toBe("com");
+  expect(field(HLT, { loadAddress: 0 })).toBe("flat");
   expect(field(HLT, { loadAddress: -1 })).toBeInstanceOf(RangeError);
   expect(field(HLT, { loadAddress: 0.5 })).toBeInstanceOf(RangeError);
 });

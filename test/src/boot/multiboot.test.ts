@@ -6,6 +6,7 @@ import {
   loadMultiboot,
   placeGuest,
 } from "../../../src/boot/index.ts";
+import { pcMemoryMap } from "../../../src/boot/multiboot-info.ts";
 import { GuestError } from "../../../src/errors.ts";
 import { makeElf } from "./elf-file.ts";
 import { randomFrom } from "./random.ts";
@@ -84,6 +85,8 @@ test("loadMultiboot() loads from where load_addr points in the file, not from it
   const bytes = kernel({ offset: 0x40, addresses: [MIB + 0x10, MIB, MIB + 0x20, 0, MIB] });
   const image = loadMultiboot(bytes, options).segments[0]!;
   expect(image.data).toEqual(bytes.subarray(0x30, 0x50));
+  const whole = kernel({ offset: 0x40, addresses: [MIB + 0x10, MIB, 0, 0, MIB] });
+  expect(loadMultiboot(whole, options).segments[0]!.data).toEqual(whole.subarray(0x30));
 });
 
 test("loadMultiboot() hands over memory size, memory map, command line and loader name, framebuffer clear", () => {
@@ -99,6 +102,12 @@ test("loadMultiboot() hands over memory size, memory map, command line and loade
     [BigInt(MIB), BigInt(3 * MIB), 1],
   ]);
   for (let offset = 72; offset < 116; offset += 4) expect(info.field(offset)).toBe(0);
+});
+
+test("pcMemoryMap() ends where memory does", () => {
+  expect(pcMemoryMap(0x80000)).toEqual([{ base: 0, bytes: 0x80000, type: 1 }]);
+  expect(pcMemoryMap(MIB).filter(({ type }) => type === 1)).toEqual([{ base: 0, bytes: 0x9fc00, type: 1 }]);
+  expect(pcMemoryMap(MIB + 0x1000).at(-1)).toEqual({ base: MIB, bytes: 0x1000, type: 1 });
 });
 
 test("loadMultiboot() places modules page-aligned behind the kernel and lists them", () => {
@@ -123,7 +132,7 @@ test("loadMultiboot() keeps its information out of the kernel's way, in low memo
   const plan = loadMultiboot(low, options);
   expect(Number(plan.gprs.rbx)).toBeGreaterThanOrEqual(0x90000);
   const all = kernel({ addresses: [0x10010, 0x10000, 0, 0x9f000, 0x10000] });
-  expect(Number(loadMultiboot(all, options).gprs.rbx)).toBeGreaterThanOrEqual(MIB);
+  expect(Number(loadMultiboot(all, options).gprs.rbx)).toBe(MIB);
   expect(blame(all, { memoryBytes: 0x9f000 })[0]).toBe("memoryBytes");
 });
 
