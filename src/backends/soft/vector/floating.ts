@@ -409,9 +409,10 @@ export function horizontal(shape: Shape, name: "add" | "sub"): Emitter {
 /** An instruction whose result is always its helper's: operands, then lane size, and what `args` adds. */
 export function byHelper(helper: string, shape: Shape, args: (e: Emit, halves: number) => readonly number[]): Emitter {
   return entered((e) => {
-    const [left, right] = inputs(e);
+    const [left, second] = inputs(e);
+    const right = second < e.insn.operands ? second : 1;
     const b = shapedSources(e, right, shape);
-    const a = sources(e, left);
+    const a = left === right ? b : sources(e, left);
     passOperands(e, [a, b]);
     callHelper(e, helper, shape.bytes, ...args(e, b.length));
     const results = b.map(() => e.temp(Type.v128));

@@ -166,28 +166,27 @@ export class SseArithmetic {
     return this.#finish(f, sqrtExact(finiteOf(a, f), f.format.precision));
   }
 
-  /** a × b + c. `choose` lists the operands in the order in which a NaN among them is taken. */
-  fused(f: Ieee, operands: { a: bigint; b: bigint; c: bigint }, choose: readonly ("a" | "b" | "c")[]): bigint {
-    const a = this.#operand(f, operands.a);
-    const b = this.#operand(f, operands.b);
-    const c = this.#operand(f, operands.c);
-    const kinds = { a: kindOf(a, f), b: kindOf(b, f), c: kindOf(c, f) };
-    const { a: ka, b: kb, c: kc } = kinds;
-    const zeroTimesInfinity = (ka === "zero" && kb === "infinity") || (ka === "infinity" && kb === "zero");
-    if (Object.values(kinds).some(isNanKind)) {
-      if (Object.values(kinds).includes("signaling")) this.flags |= IE;
-      const chosen = choose.find((name) => isNanKind(kinds[name]))!;
-      return { a, b, c }[chosen] | f.quiet;
+  /**
+   * ±(a × b) ± c, rounded once. `negate` has bit 0 for the product and bit 1 for c; NaNs are taken in the order a, b, c
+   * and keep their sign.
+   */
+  fused(f: Ieee, operands: readonly [bigint, bigint, bigint], negate: number): bigint {
+    const values = operands.map((bits) => this.#flushed(f, bits));
+    const kinds = values.map((bits) => kindOf(bits, f));
+    const [ka, kb, kc] = kinds as [Kind, Kind, Kind];
+    if (kinds.some(isNanKind)) {
+      if (kinds.includes("signaling")) this.flags |= IE;
+      return values[kinds.findIndex(isNanKind)]! | f.quiet;
     }
-    if (zeroTimesInfinity) return this.#invalid(f);
+    const a = negate & 1 ? values[0]! ^ f.signBit : values[0]!;
+    const b = values[1]!;
+    const c = negate & 2 ? values[2]! ^ f.signBit : values[2]!;
+    if ((ka === "zero" && kb === "infinity") || (ka === "infinity" && kb === "zero")) return this.#invalid(f);
     const sign = (a ^ b) & f.signBit;
-    if (ka === "infinity" || kb === "infinity") {
-      if (kc === "infinity" && sign !== (c & f.signBit)) return this.#invalid(f);
-      if (kc === "denormal") this.flags |= DE;
-      return this.#denormal(ka, kb, sign | f.infinity);
-    }
-    if (kc === "denormal") this.flags |= DE;
-    this.#denormal(ka, kb, 0n);
+    const infinite = ka === "infinity" || kb === "infinity";
+    if (infinite && kc === "infinity" && sign !== (c & f.signBit)) return this.#invalid(f);
+    if (kinds.includes("denormal")) this.flags |= DE;
+    if (infinite) return sign | f.infinity;
     if (kc === "infinity") return c;
     if (ka === "zero" || kb === "zero") {
       if (kc === "zero") return sign === c ? c : this.#cancelled(f);

@@ -1,4 +1,4 @@
-import { EncodingKind, Mnemonic, Register } from "iced-x86";
+import { EncodingKind, MemorySizeExt, Mnemonic, Register } from "iced-x86";
 import { State, Vector } from "../state.ts";
 import type { Address, Emit, Emitter } from "../translate/context.ts";
 import { Mem, SimdMem, Type } from "../wasm/opcodes.ts";
@@ -40,7 +40,8 @@ export function usesMmx(e: Emit): boolean {
 /** Whether the vectors are 256 bits wide. */
 export function isWide(e: Emit): boolean {
   for (let i = 0; i < e.insn.operands; i++) if (e.insn.isRegister(i) && isYmm(e.insn.register(i))) return true;
-  return false;
+  // A conversion to half the width may have its 256 bits in memory alone.
+  return isVex(e) && MemorySizeExt.size(e.insn.raw.memorySize) === 32;
 }
 
 /**

@@ -1,8 +1,11 @@
 import { Code, Mnemonic } from "iced-x86";
 import type { Emitter, Registry } from "../translate/context.ts";
 import { Simd } from "../wasm/opcodes.ts";
-import { CMPSD, FLOATING } from "./floating.ts";
+import { CONVERSION_HELPERS } from "./conversion-helpers.ts";
+import { CONVERSIONS, SINGLE_CONVERSIONS } from "./conversions.ts";
+import { byHelper, CMPSD, FLOATING, laneCount, PS, SS } from "./floating.ts";
 import { FLOATING_HELPERS } from "./floating-helpers.ts";
+import { FMA } from "./fma.ts";
 import { BINARY_LANES, UNARY_LANES } from "./integer-lanes.ts";
 import { binaryLanes, unaryLanes } from "./lanes.ts";
 import {
@@ -43,6 +46,11 @@ const BOTH: Readonly<Record<string, Emitter>> = {
   ...SHIFTS,
   ...SHUFFLES,
   ...FLOATING,
+  ...CONVERSIONS,
+  Rcpps: byHelper("sse.rcp", PS, (_, halves) => [laneCount(PS, halves)]),
+  Rcpss: byHelper("sse.rcp", SS, () => [1]),
+  Rsqrtps: byHelper("sse.rsqrt", PS, (_, halves) => [laneCount(PS, halves)]),
+  Rsqrtss: byHelper("sse.rsqrt", SS, () => [1]),
   Movaps: moveWhole("always"),
   Movapd: moveWhole("always"),
   Movdqa: moveWhole("always"),
@@ -93,6 +101,8 @@ const BOTH: Readonly<Record<string, Emitter>> = {
 /** Instructions of one form only, by their full name. */
 const SINGLE: Readonly<Record<string, Emitter>> = {
   ...OTHER_SHUFFLES,
+  ...SINGLE_CONVERSIONS,
+  ...FMA,
   ...VARIABLE_SHIFTS,
   Movntq: moveWhole("never"),
   Movdq2q: moveLow(8),
@@ -144,5 +154,6 @@ export function registerVector(registry: Registry): void {
   for (const [name, emitter] of Object.entries(SINGLE)) registry.mnemonics.set(mnemonicOf(name), emitter);
   for (const code of MOVSD_CODES) registry.codes.set(code, moveScalar(8));
   registry.codes.set(Code.Cmpsd_xmm_xmmm64_imm8, CMPSD);
-  for (const [name, helper] of Object.entries(FLOATING_HELPERS)) registry.helpers.set(name, helper);
+  for (const [name, helper] of Object.entries({ ...FLOATING_HELPERS, ...CONVERSION_HELPERS }))
+    registry.helpers.set(name, helper);
 }
