@@ -1,11 +1,7 @@
-import { AcpiPower } from "../devices/acpi-power.ts";
 import { DebugConsole } from "../devices/debug-console.ts";
-import { DebugExit, debugExitStatus } from "../devices/debug-exit.ts";
-import { KeyboardController } from "../devices/keyboard-controller.ts";
-import { PostCode } from "../devices/post-code.ts";
-import { ResetControl } from "../devices/reset-control.ts";
 import { Uart16550 } from "../devices/uart16550.ts";
 import type { Device, Vm } from "../index.ts";
+import { LazyDevice } from "./lazy-device.ts";
 
 /** What the machine's devices are connected to. */
 export interface MachineWires {
@@ -24,19 +20,46 @@ const COM1_IRQ = 4;
 export function mapDevices(vm: Vm, wires: MachineWires): Uart16550 {
   const irq = vm.irqchip === "full" ? { irq: vm.irqLine(COM1_IRQ) } : {};
   const uart = new Uart16550({ ...irq, onByte: wires.onSerial, onSpace: wires.onSerialSpace });
-  const onReset = () => vm.stop({ kind: "reset" });
-  const keyboard = new KeyboardController({ onReset });
-  const debugExit = new DebugExit({ onExit: (v) => vm.stop({ kind: "debugExit", status: debugExitStatus(v) }) });
   const map = (port: number, ports: number, device: Device, offset = 0) =>
     vm.pio.map(port, ports, wires.wrap?.(device) ?? device, { offset });
+  map(0x3f8, 8, uart);
+  if (wires.onDebugConsole !== undefined) map(0xe9, 1, new DebugConsole({ onByte: wires.onDebugConsole }));
+  const { keyboard, postCode, debugExit, power, reset } = rareDevices(vm);
   map(0x60, 1, keyboard);
   map(0x64, 1, keyboard, 4);
-  map(0x80, 1, new PostCode());
-  if (wires.onDebugConsole !== undefined) map(0xe9, 1, new DebugConsole({ onByte: wires.onDebugConsole }));
+  map(0x80, 1, postCode);
   map(0xf4, 4, debugExit);
-  map(0x3f8, 8, uart);
   map(0x501, 4, debugExit);
-  map(0x604, 2, new AcpiPower({ onPowerOff: () => vm.stop({ kind: "poweredOff" }) }));
-  map(0xcf9, 1, new ResetControl({ onReset }));
+  map(0x604, 2, power);
+  map(0xcf9, 1, reset);
   return uart;
+}
+
+/** The devices that most guests never touch. */
+function rareDevices(vm: Vm) {
+  const onReset = () => vm.stop({ kind: "reset" });
+  return {
+    keyboard: new LazyDevice("keyboard controller", () => {
+      const { KeyboardController } =
+        require("../devices/keyboard-controller.ts") as typeof import("../devices/keyboard-controller.ts");
+      return new KeyboardController({ onReset });
+    }),
+    postCode: new LazyDevice("POST code", () => {
+      const { PostCode } = require("../devices/post-code.ts") as typeof import("../devices/post-code.ts");
+      return new PostCode();
+    }),
+    debugExit: new LazyDevice("debug exit", () => {
+      const { DebugExit, debugExitStatus } =
+        require("../devices/debug-exit.ts") as typeof import("../devices/debug-exit.ts");
+      return new DebugExit({ onExit: (value) => vm.stop({ kind: "debugExit", status: debugExitStatus(value) }) });
+    }),
+    power: new LazyDevice("ACPI PM1a control", () => {
+      const { AcpiPower } = require("../devices/acpi-power.ts") as typeof import("../devices/acpi-power.ts");
+      return new AcpiPower({ onPowerOff: () => vm.stop({ kind: "poweredOff" }) });
+    }),
+    reset: new LazyDevice("reset control", () => {
+      const { ResetControl } = require("../devices/reset-control.ts") as typeof import("../devices/reset-control.ts");
+      return new ResetControl({ onReset });
+    }),
+  };
 }

@@ -98,6 +98,7 @@ export class Session implements Disposable {
   }
 
   #openInput(): void {
+    if (this.#machine.vm.outcome !== undefined) return;
     this.#input.open();
     if (this.#plan.timeout !== undefined || this.#input.isTerminal) return;
     const timer = setTimeout(() => this.#machine.vm.stop({ kind: "timeout" }), DEFAULT_TIMEOUT_MS);
