@@ -63,7 +63,7 @@ function evaluateNow(run: Run, tokens: readonly Token[], line: SourceLine, parse
     },
     here: () => {
       assembly.layoutRead = true;
-      return assembly.here();
+      return assembly.position();
     },
     sectionStart: () => {
       assembly.layoutRead = true;

@@ -77,11 +77,13 @@ export class Assembly implements Scope, DataSink {
   layoutRead = false;
   readonly #initial: { bits: Bits; origin: number };
   #section: Section;
+  #sectionName = ".text";
   #orgSeen = false;
   #structure: { name: string; outside: Section } | undefined;
   #instance: { name: string; start: Value } | undefined;
   #defaultRelative = false;
   #repeating = 0;
+  #here: Value = constant(0);
   readonly #watch = new Watch(this);
   #statements = 0;
   /** What is being emitted, for a complaint about its size. */
@@ -97,8 +99,9 @@ export class Assembly implements Scope, DataSink {
     this.sections.push(this.#section);
   }
 
+  /** The section that __SECT__ goes back to: the last one entered without brackets. */
   get sectionName(): string {
-    return this.#section.name;
+    return this.#sectionName;
   }
 
   get scope(): Scope {
@@ -114,6 +117,7 @@ export class Assembly implements Scope, DataSink {
     this.bits = this.#initial.bits;
     this.#section = this.sections[0]!;
     this.#orgSeen = false;
+    this.#sectionName = ".text";
     this.#structure = undefined;
     this.#instance = undefined;
     this.#defaultRelative = false;
@@ -138,7 +142,13 @@ export class Assembly implements Scope, DataSink {
     return moved;
   }
 
+  /** The value of `$`: where the current statement begins, also inside TIMES and for every item of DB. */
   here(): Value {
+    return this.#here;
+  }
+
+  /** Where the next byte goes. */
+  position(): Value {
     const { absolute, base, size, index } = this.#section;
     return { value: base + size, section: absolute ? ABSOLUTE : index, known: true };
   }
@@ -195,6 +205,7 @@ export class Assembly implements Scope, DataSink {
   /** Carries out one statement, turning what is wrong with it into a diagnostic. */
   execute(statement: Statement): void {
     const { index, size } = this.#section;
+    this.#here = this.position();
     try {
       this.#run(statement);
     } catch (error) {
@@ -216,7 +227,7 @@ export class Assembly implements Scope, DataSink {
         this.emit(this.#encoded(statement));
         return;
       case "label":
-        this.#define(statement.name, this.here(), statement.place);
+        this.#define(statement.name, this.position(), statement.place);
         return;
       case "equ":
         this.#define(statement.name, evaluate(statement.expression, this), statement.place);
@@ -258,7 +269,7 @@ export class Assembly implements Scope, DataSink {
         this.#endStruc(statement.place);
         return;
       case "istruc":
-        this.#instance = { name: statement.name, start: this.here() };
+        this.#instance = { name: statement.name, start: this.position() };
         return;
       case "at":
         this.#at(statement.field, statement.place);
@@ -276,7 +287,7 @@ export class Assembly implements Scope, DataSink {
     const defaultRelative = this.#defaultRelative;
     if (cache && cache.bits === bits && cache.defaultRelative === defaultRelative) return cache.bytes;
     if (statement.name === "") return Uint8Array.from(prefixBytes(statement.prefixes, []));
-    const here = this.here();
+    const here = this.position();
     const watch = this.#watch;
     watch.used = false;
     const warnings = this.warnings.length;
@@ -359,8 +370,8 @@ export class Assembly implements Scope, DataSink {
       for (let i = 0; i < times; i++) {
         this.#run(body);
         const size = section.size - before;
-        // What does not depend on where it stands is copied instead of repeated.
-        if (i === 0 && times > 8 && isUniform(body) && this.#section === section) {
+        // Only a branch comes out different the second time: the rest is copied.
+        if (i === 0 && isUniform(body) && this.#section === section) {
           this.#repeatLast(before, size, times - 1);
           return;
         }
@@ -428,6 +439,7 @@ export class Assembly implements Scope, DataSink {
     if (follows !== undefined) section.follows = follows;
     if (vfollows !== undefined) section.vfollows = vfollows;
     this.#section = section;
+    if (!statement.primitive) this.#sectionName = name;
   }
 
   #enterAbsolute(origin: number): void {
@@ -439,7 +451,7 @@ export class Assembly implements Scope, DataSink {
       throw new Complaint("A struc cannot be inside another", statement.place, "end the first with endstruc");
     this.#structure = { name: statement.name, outside: this.#section };
     this.#enterAbsolute(statement.origin ? this.#number(statement.origin) : 0);
-    this.#define(statement.name, this.here(), statement.place);
+    this.#define(statement.name, this.position(), statement.place);
   }
 
   #endStruc(place: Place): void {
@@ -469,7 +481,7 @@ export class Assembly implements Scope, DataSink {
   #padTo(field: Value, instance: { name: string; start: Value }, place: Place): void {
     const base = this.symbol(instance.name, place);
     if (!field.known || !base.known) return;
-    const used: Int = subtract(this.here().value, instance.start.value);
+    const used: Int = subtract(this.position().value, instance.start.value);
     const missing = Number(subtract(subtract(field.value, base.value), used));
     if (missing < 0)
       throw new Complaint(

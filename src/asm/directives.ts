@@ -10,6 +10,8 @@ import type { SectionAttributes, Statement } from "./statements.ts";
 
 /** What a directive may use beside its own line. */
 interface Helpers {
+  /** The directive is written in brackets. */
+  readonly bracketed: boolean;
   readonly parser: LineParser;
   /** Parses the statement that follows on the same line. */
   rest(cursor: Cursor): Statement[];
@@ -56,7 +58,7 @@ const mode =
     return [{ kind: "bits", bits: wanted, place }];
   };
 
-const section: Directive = (cursor, parser, place) => {
+const section: Directive = (cursor, parser, place, helpers) => {
   const token = name(cursor, "a section");
   const found: { -readonly [K in keyof SectionAttributes]: SectionAttributes[K] } = {
     nobits: undefined,
@@ -84,7 +86,7 @@ const section: Directive = (cursor, parser, place) => {
       );
     }
   }
-  return [{ kind: "section", name: token.text, attributes: found, place }];
+  return [{ kind: "section", name: token.text, attributes: found, primitive: helpers.bracketed, place }];
 };
 
 const align =
@@ -107,7 +109,9 @@ const times: Directive = (cursor, parser, place, helpers) => {
   if (cursor.done) return [];
   const statements = helpers.rest(cursor);
   if (statements.length !== 1) throw new Complaint("Expected one statement to repeat", place);
-  return [{ kind: "times", count, body: statements[0]!, place }];
+  const [body] = statements;
+  // NASM has one count: of two TIMES on a line the second wins.
+  return body!.kind === "times" ? [body!] : [{ kind: "times", count, body: body!, place }];
 };
 
 const incbin: Directive = (cursor, parser, place, { parser: lines }) => {

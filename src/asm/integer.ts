@@ -107,9 +107,9 @@ function bitwise(small: (a: number, b: number) => number, large: (a: bigint, b: 
 
 const truth = (value: boolean): Int => (value ? 1 : 0);
 
+/** NASM shifts as the processor does: by the count modulo 64. */
 function shiftCount(b: Int): bigint {
-  const count = toUnsigned(b);
-  return count > 64n ? 64n : count;
+  return toUnsigned(b) & 63n;
 }
 
 /** Binary operators by NASM spelling. Division by zero is the caller's to refuse. */

@@ -73,7 +73,7 @@ export class LineParser {
     const parser = new ExpressionParser(cursor, (name) => this.fullName(name));
     if (cursor.at("[") && tokens[tokens.length - 1]!.text === "]") {
       const inner = new Cursor(tokens.slice(1, -1), line);
-      return this.#body(inner, new ExpressionParser(inner, (name) => this.fullName(name)));
+      return this.#body(inner, new ExpressionParser(inner, (name) => this.fullName(name)), true);
     }
     const statements: Statement[] = [];
     const label = this.#label(cursor);
@@ -81,7 +81,8 @@ export class LineParser {
       cursor.next();
       const expression = parser.parse();
       cursor.expectEnd("after the value of equ");
-      return [{ kind: "equ", name: this.#define(label.text), expression, place: placeOf(label) }];
+      const name = this.fullName(label.text.replace(/^\$/, ""));
+      return [{ kind: "equ", name, expression, place: placeOf(label) }];
     }
     if (label) statements.push({ kind: "label", name: this.#define(label.text), place: placeOf(label) });
     if (!cursor.done) statements.push(...this.#body(cursor, parser));
@@ -128,7 +129,7 @@ export class LineParser {
     );
   }
 
-  #body(cursor: Cursor, parser: ExpressionParser): Statement[] {
+  #body(cursor: Cursor, parser: ExpressionParser, bracketed = false): Statement[] {
     const token = cursor.peek();
     if (!token) throw cursor.complaint("Expected a directive");
     const place = placeOf(token);
@@ -152,7 +153,7 @@ export class LineParser {
     }
     if (REFUSED.has(word)) throw new Complaint(`"${word}" has no meaning in a flat binary`, place, REFUSED.get(word));
     if (isDirective(word))
-      return parseDirective(word, cursor, parser, { parser: this, rest: (c) => this.#body(c, parser) });
+      return parseDirective(word, cursor, parser, { parser: this, bracketed, rest: (c) => this.#body(c, parser) });
     return [this.#instruction(cursor, parser)];
   }
 

@@ -32,7 +32,14 @@ export type Statement =
     }
   | { readonly kind: "bits"; readonly bits: Bits; readonly place: Place }
   | { readonly kind: "org"; readonly origin: Expression; readonly place: Place }
-  | { readonly kind: "section"; readonly name: string; readonly attributes: SectionAttributes; readonly place: Place }
+  | {
+      readonly kind: "section";
+      readonly name: string;
+      readonly attributes: SectionAttributes;
+      /** Written in brackets, which leaves __SECT__ alone. */
+      readonly primitive: boolean;
+      readonly place: Place;
+    }
   | { readonly kind: "absolute"; readonly origin: Expression; readonly place: Place }
   | { readonly kind: "default"; readonly relative: boolean; readonly place: Place }
   | { readonly kind: "struc"; readonly name: string; readonly origin: Expression | undefined; readonly place: Place }

@@ -129,8 +129,15 @@ export class Expander {
       }
       if (token.kind === "pp" && token.text === "%[") {
         const end = indirectEnd(tokens, i);
-        out.push(...spaced(this.#expand(tokens.slice(i + 1, end), active, depth + 1), token));
-        i = end;
+        const inner = spaced(this.#expand(tokens.slice(i + 1, end), active, depth + 1), token);
+        const next = tokens[end + 1];
+        const touching = next && !next.space && isWord(next) ? [next] : [];
+        i = end + touching.length;
+        // What touches the brackets belongs to the same word, which may be a macro again.
+        const left = !token.space && out.length > 0 && isWord(out[out.length - 1]!) ? [out.pop()!] : [];
+        const whole = [left, inner, touching].reduce<readonly Token[]>(joinWords, []);
+        const grown = left.length + touching.length > 0 && whole.length < 4;
+        out.push(...(grown ? this.#expand(whole, active, depth + 1) : whole));
         continue;
       }
       if (token.kind !== "id" && token.kind !== "pp") {
@@ -204,6 +211,16 @@ export class Expander {
     }
     out.push(...spaced(this.#expand(paste(body), [...active, macro], depth + 1), at));
   }
+}
+
+const isWord = ({ kind }: Token): boolean => kind === "id" || kind === "num" || kind === "float";
+
+/** Two runs of tokens as one, the words at the seam glued. */
+function joinWords(before: readonly Token[], after: readonly Token[]): readonly Token[] {
+  const left = before[before.length - 1];
+  const [first, ...rest] = after;
+  if (!left || !first || !isWord(left) || !isWord(first)) return [...before, ...after];
+  return [...before.slice(0, -1), ...glue(left, first), ...rest];
 }
 
 function takes(macro: SingleMacro, list: readonly Token[][]): boolean {

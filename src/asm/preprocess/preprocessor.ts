@@ -318,7 +318,8 @@ export class Preprocessor implements ExpansionScope, ConditionScope {
     const rest = tokens.slice(1);
     const condition = readCondition(word);
     if (condition) {
-      if (condition.branch) this.#elseIf(first, () => condition.test(rest, this, first));
+      const bound = () => substituteParameters(rest, this.#invocation, first.line);
+      if (condition.branch) this.#elseIf(first, () => condition.test(bound(), this, first));
       else this.#if(first, live, () => condition.test(rest, this, first));
       return true;
     }
