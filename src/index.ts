@@ -12,6 +12,8 @@ export type {
   MsrExitPolicy,
   VcpuState,
 } from "./backend.ts";
+export type { KvmVcpu } from "./backends/kvm/vcpu.ts";
+export type { KvmVm } from "./backends/kvm/vm.ts";
 export { Bus, type MapOptions, type Mapping } from "./bus.ts";
 export { type CpuidOverrides, type CpuidValues, overrideCpuid } from "./cpuid.ts";
 export type { Device, IrqLine } from "./device.ts";
@@ -70,5 +72,5 @@ export {
   type VcpuEvents,
 } from "./registers.ts";
 export type { RunOptions, RunResult, SliceOptions } from "./run.ts";
-export { type ExitObserver, Vcpu } from "./vcpu.ts";
+export { type ExitObserver, type Loadable, Vcpu } from "./vcpu.ts";
 export { type VcpuOptions, Vm, type VmOptions } from "./vm.ts";

@@ -19,6 +19,16 @@ export interface VcpuOwner extends Buses {
   readonly stopped: boolean;
 }
 
+/** Code to run: what `asm` makes, or any bytes with the address they were made for. */
+export interface Loadable {
+  readonly bytes: Uint8Array;
+  /** Guest-physical address of the first byte. */
+  readonly origin: number;
+  readonly bits: 16 | 32 | 64;
+}
+
+const MODE_OF_BITS = { 16: "real16", 32: "prot32", 64: "long64" } as const satisfies Record<number, Mode>;
+
 /** External interrupts a vCPU holds until the guest can take them. */
 const MAX_PENDING_INTERRUPTS = 256;
 
@@ -122,6 +132,16 @@ export class Vcpu implements Disposable {
     // Loaded on use: a script that sets registers itself does without.
     const { enterMode } = require("./boot/enter-mode.ts") as typeof import("./boot/enter-mode.ts");
     return enterMode(this.access, this.#owner.memory, mode, options);
+  }
+
+  /**
+   * Puts a program into guest memory and the vCPU at its first byte, in `real16`, `prot32` or `long64` as its bits say,
+   * or in `options.mode`. Errors as `enterMode()`; `MemoryError` where no memory is.
+   */
+  load(program: Loadable, options: ModeOptions & { mode?: Mode } = {}): ModeSetup {
+    const { mode = MODE_OF_BITS[program.bits], ...modeOptions } = options;
+    this.#owner.memory.write(program.origin, program.bytes);
+    return this.enterMode(mode, { entry: program.origin, ...modeOptions });
   }
 
   /** The registers as backends provide them: one call for each kind, no names. */
