@@ -34,6 +34,8 @@ import {
 } from "./permutes.ts";
 import { SHIFTS, VARIABLE_SHIFTS } from "./shifts.ts";
 import { OTHER_SHUFFLES, SHUFFLES } from "./shuffles.ts";
+import { crc32, SINGLE_SPECIAL, SPECIAL } from "./special.ts";
+import { SPECIAL_HELPERS } from "./special-helpers.ts";
 
 const SIGNS = 0x8000_0000_8000_0000n;
 const TOP = 0x8000_0000_0000_0000n;
@@ -47,6 +49,7 @@ const BOTH: Readonly<Record<string, Emitter>> = {
   ...SHUFFLES,
   ...FLOATING,
   ...CONVERSIONS,
+  ...SPECIAL,
   Rcpps: byHelper("sse.rcp", PS, (_, halves) => [laneCount(PS, halves)]),
   Rcpss: byHelper("sse.rcp", SS, () => [1]),
   Rsqrtps: byHelper("sse.rsqrt", PS, (_, halves) => [laneCount(PS, halves)]),
@@ -103,6 +106,7 @@ const SINGLE: Readonly<Record<string, Emitter>> = {
   ...OTHER_SHUFFLES,
   ...SINGLE_CONVERSIONS,
   ...FMA,
+  ...SINGLE_SPECIAL,
   ...VARIABLE_SHIFTS,
   Movntq: moveWhole("never"),
   Movdq2q: moveLow(8),
@@ -153,7 +157,9 @@ export function registerVector(registry: Registry): void {
   }
   for (const [name, emitter] of Object.entries(SINGLE)) registry.mnemonics.set(mnemonicOf(name), emitter);
   for (const code of MOVSD_CODES) registry.codes.set(code, moveScalar(8));
+  // CRC32 is an integer instruction: whoever knows it already keeps it.
+  if (!registry.mnemonics.has(Mnemonic.Crc32)) registry.mnemonics.set(Mnemonic.Crc32, crc32);
   registry.codes.set(Code.Cmpsd_xmm_xmmm64_imm8, CMPSD);
-  for (const [name, helper] of Object.entries({ ...FLOATING_HELPERS, ...CONVERSION_HELPERS }))
+  for (const [name, helper] of Object.entries({ ...FLOATING_HELPERS, ...CONVERSION_HELPERS, ...SPECIAL_HELPERS }))
     registry.helpers.set(name, helper);
 }

@@ -1,0 +1,157 @@
+import { State } from "../state.ts";
+import type { Helper } from "../translate/context.ts";
+import { AES_OPERATIONS } from "./aes.ts";
+import { OPERAND_A, OPERAND_B, OPERAND_C, RESULT } from "./floating-helpers.ts";
+import { compareStrings, elementsOf, explicitLength, implicitLength, stringMask } from "./string-compare.ts";
+
+/** AES on one or two blocks. */
+const aes: Helper = (cpu, operation, halves, imm8) => {
+  const { buffer, byteOffset } = cpu.view;
+  const run = AES_OPERATIONS[operation!]!;
+  for (let at = 0; at < 16 * halves!; at += 16) {
+    const block = (start: number) => new Uint32Array(buffer, byteOffset + start + at, 4);
+    run(block(OPERAND_A), block(OPERAND_B), imm8!, block(RESULT));
+  }
+  return 0;
+};
+
+/** PCLMULQDQ on one or two pairs of vectors: the quadwords that the immediate picks, multiplied without carries. */
+const carrylessMultiply: Helper = (cpu, halves, imm8) => {
+  const { view } = cpu;
+  for (let at = 0; at < 16 * halves!; at += 16) {
+    const a = view.getBigUint64(OPERAND_A + at + (imm8! & 1 ? 8 : 0), true);
+    const b = OPERAND_B + at + (imm8! & 16 ? 8 : 0);
+    const low = view.getUint32(b, true);
+    const high = view.getUint32(b + 4, true);
+    let product = 0n;
+    for (let i = 0; i < 32; i++) {
+      if ((low >>> i) & 1) product ^= a << BigInt(i);
+      if ((high >>> i) & 1) product ^= a << BigInt(i + 32);
+    }
+    view.setBigUint64(RESULT + at, BigInt.asUintN(64, product), true);
+    view.setBigUint64(RESULT + at + 8, product >> 64n, true);
+  }
+  return 0;
+};
+
+/**
+ * PCMPxSTRx. Explicit lengths come as i64 at OPERAND_C. Leaves the mask at RESULT and returns the index in bits 0 to 7,
+ * the flags above.
+ */
+const strings: Helper = (cpu, control, explicit) => {
+  const { view } = cpu;
+  const a = elementsOf(view, OPERAND_A, control!);
+  const b = elementsOf(view, OPERAND_B, control!);
+  const length = (elements: readonly number[], at: number) =>
+    explicit ? explicitLength(view.getBigInt64(at, true), elements.length) : implicitLength(elements);
+  const c = compareStrings(a, length(a, OPERAND_C), b, length(b, OPERAND_C + 8), control!);
+  stringMask(c, control!).forEach((byte, i) => {
+    view.setUint8(RESULT + i, byte);
+  });
+  return c.index | (c.flags << 8);
+};
+
+/** CRC-32C, bit-reflected (Intel SDM Vol. 2, "CRC32"). */
+const CASTAGNOLI = Uint32Array.from({ length: 256 }, (_, i) => {
+  let crc = i;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  return crc;
+});
+
+const crc32: Helper = (_cpu, crc, low, high, bytes) => {
+  let value = crc!;
+  for (let i = 0; i < bytes!; i++) {
+    const byte = (i < 4 ? low! >>> (8 * i) : high! >>> (8 * i - 32)) & 0xff;
+    value = (value >>> 8) ^ CASTAGNOLI[(value ^ byte) & 0xff]!;
+  }
+  return value | 0;
+};
+
+/** Where helpers that access guest memory find the operand's offset, an i64. */
+export const OFFSET = State.scratch + 256;
+
+function wrapped(offset: bigint, addressBits: number): bigint {
+  return BigInt.asUintN(addressBits, offset);
+}
+
+const element = [1, 2, 3, 4, 5, 6, 7, 8].map((n) => new Uint8Array(n));
+
+/** Masked loads of AVX: elements whose mask (at OPERAND_A) has its top bit clear are zero and not read. */
+const maskLoad: Helper = (cpu, segment, bytes, count) => {
+  const { view } = cpu;
+  const base = view.getBigUint64(OFFSET, true);
+  const buffer = element[bytes! - 1]!;
+  for (let i = 0; i < count!; i++) {
+    const at = i * bytes!;
+    buffer.fill(0);
+    if (view.getUint8(OPERAND_A + at + bytes! - 1) & 0x80)
+      if (!cpu.readMemory(segment!, wrapped(base + BigInt(at), 64), buffer)) return 1;
+    buffer.forEach((byte, k) => {
+      view.setUint8(RESULT + at + k, byte);
+    });
+  }
+  return 0;
+};
+
+/** Masked stores of AVX, and of MASKMOVDQU and MASKMOVQ with elements of one byte: mask at OPERAND_A, data at OPERAND_B. */
+const maskStore: Helper = (cpu, segment, bytes, count, addressBits) => {
+  const { view } = cpu;
+  const base = view.getBigUint64(OFFSET, true);
+  const buffer = element[bytes! - 1]!;
+  for (let i = 0; i < count!; i++) {
+    const at = i * bytes!;
+    if ((view.getUint8(OPERAND_A + at + bytes! - 1) & 0x80) === 0) continue;
+    for (let k = 0; k < bytes!; k++) buffer[k] = view.getUint8(OPERAND_B + at + k);
+    if (!cpu.writeMemory(segment!, wrapped(base + BigInt(at), addressBits!), buffer)) return 1;
+  }
+  return 0;
+};
+
+/** What VGATHER does, packed into its helper's arguments. */
+export interface Gather {
+  /** Bytes of an element and of an index. */
+  readonly element: 4 | 8;
+  readonly index: 4 | 8;
+  readonly count: number;
+  readonly scale: number;
+}
+
+/**
+ * VGATHERDPS and its kind, on the registers themselves: elements arrive in order, each with its mask cleared, so that an
+ * access that faults leaves what went before it done. `registers` holds destination, index and mask, eight bits each.
+ */
+const gather: Helper = (cpu, segment, registers, shape, addressBits) => {
+  const { view } = cpu;
+  const register = (n: number) => State.vector0 + ((registers! >> (8 * n)) & 0xff) * State.vectorBytes;
+  const [target, indices, mask] = [register(0), register(1), register(2)];
+  const bytes = shape! & 0xff;
+  const indexBytes = (shape! >> 8) & 0xff;
+  const count = (shape! >> 16) & 0xff;
+  const scale = BigInt(shape! >> 24);
+  const base = view.getBigUint64(OFFSET, true);
+  const buffer = element[bytes - 1]!;
+  for (let i = 0; i < count; i++) {
+    const at = i * bytes;
+    if (view.getUint8(mask + at + bytes - 1) & 0x80) {
+      const index =
+        indexBytes === 4 ? BigInt(view.getInt32(indices + 4 * i, true)) : view.getBigInt64(indices + 8 * i, true);
+      if (!cpu.readMemory(segment!, wrapped(base + index * scale, addressBits!), buffer)) return 1;
+      for (let k = 0; k < bytes; k++) view.setUint8(target + at + k, buffer[k]!);
+    }
+    for (let k = 0; k < bytes; k++) view.setUint8(mask + at + k, 0);
+  }
+  for (let k = 0; k < 32; k++) view.setUint8(mask + k, 0);
+  for (let k = count * bytes; k < 32; k++) view.setUint8(target + k, 0);
+  return 0;
+};
+
+/** By name, for `Registry.helpers`. */
+export const SPECIAL_HELPERS: Readonly<Record<string, Helper>> = {
+  "sse.aes": aes,
+  "sse.clmul": carrylessMultiply,
+  "sse.strings": strings,
+  "sse.crc32": crc32,
+  "avx.maskload": maskLoad,
+  "avx.maskstore": maskStore,
+  "avx.gather": gather,
+};
