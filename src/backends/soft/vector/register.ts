@@ -36,6 +36,8 @@ import { SHIFTS, VARIABLE_SHIFTS } from "./shifts.ts";
 import { OTHER_SHUFFLES, SHUFFLES } from "./shuffles.ts";
 import { crc32, SINGLE_SPECIAL, SPECIAL } from "./special.ts";
 import { SPECIAL_HELPERS } from "./special-helpers.ts";
+import { IMAGE_HELPERS } from "./state-image.ts";
+import { STATE_INSTRUCTIONS } from "./state-instructions.ts";
 
 const SIGNS = 0x8000_0000_8000_0000n;
 const TOP = 0x8000_0000_0000_0000n;
@@ -107,6 +109,7 @@ const SINGLE: Readonly<Record<string, Emitter>> = {
   ...SINGLE_CONVERSIONS,
   ...FMA,
   ...SINGLE_SPECIAL,
+  ...STATE_INSTRUCTIONS,
   ...VARIABLE_SHIFTS,
   Movntq: moveWhole("never"),
   Movdq2q: moveLow(8),
@@ -160,6 +163,11 @@ export function registerVector(registry: Registry): void {
   // CRC32 is an integer instruction: whoever knows it already keeps it.
   if (!registry.mnemonics.has(Mnemonic.Crc32)) registry.mnemonics.set(Mnemonic.Crc32, crc32);
   registry.codes.set(Code.Cmpsd_xmm_xmmm64_imm8, CMPSD);
-  for (const [name, helper] of Object.entries({ ...FLOATING_HELPERS, ...CONVERSION_HELPERS, ...SPECIAL_HELPERS }))
+  for (const [name, helper] of Object.entries({
+    ...FLOATING_HELPERS,
+    ...CONVERSION_HELPERS,
+    ...SPECIAL_HELPERS,
+    ...IMAGE_HELPERS,
+  }))
     registry.helpers.set(name, helper);
 }
