@@ -5,6 +5,7 @@ import {
   KVM_MP_STATE_SIPI_RECEIVED,
   KVM_MP_STATE_UNINITIALIZED,
   KVM_VCPUEVENT_VALID_NMI_PENDING,
+  KVM_VCPUEVENT_VALID_PAYLOAD,
   KVM_VCPUEVENT_VALID_SHADOW,
   KVM_VCPUEVENT_VALID_SMM,
   KvmMpState,
@@ -416,8 +417,10 @@ function eventsOf(view: KvmVcpuEvents): VcpuEvents {
 
 function assignEvents(view: KvmVcpuEvents, events: VcpuEvents): void {
   const { exception, interrupt, nmi, smi } = events;
+  // KVM drops a pending exception, unless KVM_CAP_EXCEPTION_PAYLOAD is on: without it, it reports one as injected too.
+  const knowsPending = (view.flags & KVM_VCPUEVENT_VALID_PAYLOAD) !== 0;
   Object.assign(view.exception, {
-    injected: Number(exception.injected),
+    injected: Number(exception.injected || (exception.pending && !knowsPending)),
     pending: Number(exception.pending),
     nr: exception.vector,
     has_error_code: Number(exception.hasErrorCode),
