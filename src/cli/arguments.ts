@@ -12,6 +12,7 @@ export interface OptionSpec {
   readonly value?: string;
   /** The value may be left out; it is given with `=` only. */
   readonly optional?: true;
+  /** For `--help`; a line break where 48 columns are full. */
   readonly help: string;
 }
 

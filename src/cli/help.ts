@@ -26,8 +26,12 @@ sector, a .com program by its name; else a flat binary, loaded and entered at
 
 const BOOT_NOTES = `
 Modes
-  real16 unreal16 prot16    16-bit; prot32 paged32 pae compat32   32-bit
-  long64 long64-ring3       64-bit
+  16-bit: real16 unreal16 prot16; 32-bit: prot32 paged32 pae compat32;
+  64-bit: long64 long64-ring3
+
+Formats
+  flat, elf, multiboot, com (at offset 0x100 of a segment, as DOS loads it),
+  boot-sector (at 0x7c00, DL = 0x80)
 
 Exit status
   0    the guest halted, powered off, or asked for a reset; Ctrl-A X
@@ -104,9 +108,12 @@ function bootHelp(): string {
   return `${BOOT_INTRO}\nOptions\n${BOOT_OPTIONS.map(optionLine).join("\n")}\n${BOOT_NOTES}`;
 }
 
+const TEXT_COLUMN = 32;
+
 function optionLine({ name, short, value, optional, help: text }: OptionSpec): string {
   const flag = `${short === undefined ? "    " : `-${short}, `}--${name}`;
   const placeholder = value === undefined ? "" : optional ? `[=${value}]` : ` <${value}>`;
   const left = `  ${flag}${placeholder}`;
-  return left.length > 30 ? `${left}\n${" ".repeat(32)}${text}` : `${left.padEnd(32)}${text}`;
+  const gap = " ".repeat(TEXT_COLUMN);
+  return `${left.padEnd(TEXT_COLUMN - 1)} ${text.replaceAll("\n", `\n${gap}`)}`;
 }

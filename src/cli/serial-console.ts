@@ -31,7 +31,7 @@ export class SerialConsole implements Disposable {
   #raw = false;
   #escaped = false;
   /** What the guest had no room for. */
-  #rest = new Uint8Array(0);
+  #rest: Uint8Array = new Uint8Array(0);
 
   constructor(options: SerialConsoleOptions) {
     this.#options = options;
@@ -56,11 +56,10 @@ export class SerialConsole implements Disposable {
     stdin.on("error", () => {});
   }
 
-  /** The guest has room again. */
+  /** The guest has room again, often for one byte only: what waits is not copied. */
   readonly onSpace = (): void => {
-    const rest = this.#rest;
-    this.#rest = new Uint8Array(0);
-    this.#send(rest);
+    if (this.#rest.length === 0) return;
+    this.#rest = this.#rest.subarray(this.#options.receive(this.#rest));
     if (this.#rest.length === 0 && this.#open) process.stdin.resume();
   };
 
@@ -84,11 +83,9 @@ export class SerialConsole implements Disposable {
   };
 
   #send(bytes: Uint8Array): void {
-    if (bytes.length === 0) return;
-    const taken = this.#rest.length > 0 ? 0 : this.#options.receive(bytes);
-    if (taken === bytes.length) return;
-    this.#rest = Uint8Array.of(...this.#rest, ...bytes.subarray(taken));
-    process.stdin.pause();
+    if (this.#rest.length > 0) this.#rest = Buffer.concat([this.#rest, bytes]);
+    else this.#rest = bytes.subarray(this.#options.receive(bytes));
+    if (this.#rest.length > 0) process.stdin.pause();
   }
 
   /** Takes the Ctrl-A commands out of what was typed. */

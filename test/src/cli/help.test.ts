@@ -1,0 +1,34 @@
+import { expect, test } from "bun:test";
+import { guest, vmexit } from "./vmexit-process.ts";
+
+test("vmexit without a command shows what there is, with status 64", async () => {
+  const { status, stdout, stderr } = await vmexit([]);
+  expect({ status, stdout }).toEqual({ status: 64, stdout: "" });
+  expect(stderr).toContain("vmexit boot <guest> [options]");
+});
+
+test("vmexit with a file in place of a command tells how to boot it", async () => {
+  const { status, stderr } = await vmexit([guest("hello")]);
+  expect(status).toBe(64);
+  expect(stderr).toContain(`to run it, write vmexit boot ${guest("hello")}`);
+});
+
+test("vmexit suggests the command that was meant", async () => {
+  expect(await vmexit(["bot"])).toEqual({
+    status: 64,
+    stdout: "",
+    stderr: 'vmexit: Unknown command "bot": did you mean "boot"?\n',
+  });
+});
+
+test("vmexit --version prints the package's version", async () => {
+  const { version } = require("../../../package.json") as { version: string };
+  expect(await vmexit(["--version"])).toEqual({ status: 0, stdout: `vmexit ${version}\n`, stderr: "" });
+});
+
+test("vmexit help boot documents every exit status", async () => {
+  const { status, stdout } = await vmexit(["help", "boot"]);
+  expect(status).toBe(0);
+  for (const code of [0, 64, 66, 69, 70, 74, 124, 130, 134, 141])
+    expect(stdout).toMatch(new RegExp(`^  ${code} `, "m"));
+});
