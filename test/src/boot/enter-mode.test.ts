@@ -7,6 +7,7 @@ import {
   describeModes,
   enterMode,
   MODES,
+  type Mode,
   type ModeRegisters,
   modeSetup,
   SELECTORS,
@@ -80,6 +81,54 @@ test("enterMode() sets MODE-defining bits: PE, PG, PAE, LMA, CS.L as each mode h
   ]);
 });
 
+test("SELECTORS name what the GDT of every mode holds at those places", () => {
+  const wanted: Record<keyof typeof SELECTORS, [code: boolean, dpl: number]> = {
+    kernelCode: [true, 0],
+    kernelData: [false, 0],
+    code32: [true, 0],
+    userCode32: [true, 3],
+    userData: [false, 3],
+    userCode64: [true, 3],
+    code16: [true, 0],
+    data16: [false, 0],
+    tss: [true, 0],
+  };
+  for (const mode of ["prot16", "prot32", "long64"] as const) {
+    const gdt = modeSetup(mode).tables.find((table) => table.what === "GDT")!.bytes;
+    for (const [name, selector] of Object.entries(SELECTORS)) {
+      const segment = decodeDescriptor(gdt.subarray(selector & ~7, (selector & ~7) + 8), selector);
+      if (name === "userCode64" && mode !== "long64") {
+        expect(segment.present).toBe(0);
+        continue;
+      }
+      const [code, dpl] = wanted[name as keyof typeof SELECTORS];
+      expect([mode, name, (segment.type & 8) !== 0, segment.dpl, selector & 3]).toEqual([mode, name, code, dpl, dpl]);
+      if (name === "tss") expect([segment.s, segment.base, segment.limit]).toEqual([0, 0x8100n, 0x67]);
+      if (name.endsWith("32")) expect(segment.db).toBe(mode === "prot16" && name === "userCode32" ? 0 : 1);
+      if (name.endsWith("16")) expect([segment.db, segment.limit]).toEqual([0, 0xffff]);
+      if (name === "userCode64") expect(segment.l).toBe(1);
+    }
+  }
+});
+
+test("modeSetup() gives unreal16 4 GiB data limits, and no other segment", () => {
+  const limits = (mode: "real16" | "unreal16") => {
+    const { cs, ss, ds, gs } = modeSetup(mode).segments;
+    return [cs, ss, ds, gs].map(({ limit }) => limit);
+  };
+  expect(limits("real16")).toEqual([0xffff, 0xffff, 0xffff, 0xffff]);
+  expect(limits("unreal16")).toEqual([0xffff, 0xffff, 0xffffffff, 0xffffffff]);
+  expect(modeSetup("real16").descriptorTables.idt).toEqual({ base: 0n, limit: 0x3ff });
+});
+
+test("modeSetup() turns CR4.PSE off when paged32 keeps to 4 KiB pages", () => {
+  const small = modeSetup("paged32", { pageBytes: 0x1000 });
+  expect([small.paging, small.controls.cr4! & 0x10n]).toEqual(["32-bit", 0n]);
+  const large = modeSetup("paged32");
+  expect([large.paging, large.controls.cr4! & 0x10n]).toEqual(["pse", 0x10n]);
+  expect(modeSetup("long64", { paging: "5-level" })).toMatchObject({ paging: "5-level" });
+});
+
 test("enterMode() moves all tables with tablesGpa", () => {
   const memory = arrayMemory(0x200000);
   const setup = enterMode(recorder().registers, memory, "long64", { tablesGpa: 0x100000 });
@@ -113,6 +162,17 @@ test("enterMode() names the table that memory has no room for, and writes nothin
 
 test("modeSetup() makes a real-mode entry reachable: CS covers it, or realSegment sets all segments", () => {
   expect(modeSetup("real16", { entry: 0x7c00 }).gprs.rip).toBe(0x7c00n);
+  const start = (entry: number) => {
+    const { segments, gprs } = modeSetup("real16", { entry });
+    return [segments.cs.selector, gprs.rip];
+  };
+  expect([start(0), start(0xffff), start(0x10000), start(0xfffff)]).toEqual([
+    [0, 0n],
+    [0, 0xffffn],
+    [0x1000, 0n],
+    [0xf000, 0xffffn],
+  ]);
+  expect(() => modeSetup("real16", { entry: 0xff, realSegment: 0x10 })).toThrow("IP reaches");
   const high = modeSetup("real16", { entry: 0x23456 });
   expect([high.segments.cs.selector, high.gprs.rip]).toEqual([0x2000, 0x3456n]);
   const com = modeSetup("real16", { entry: 0x10100, realSegment: 0x1000, stack: 0xfffe });
@@ -148,4 +208,20 @@ test("describeModes() prints a row with a reason for every register of a mode", 
   for (const mode of MODES) expect(text).toContain(`### ${mode}\n`);
   expect(text).toContain("| EFER | LME \\| LMA \\| NXE | LME with PG makes LMA");
   expect(text).not.toContain("undefined");
+  const rows = (mode: Mode) =>
+    Object.fromEntries(modeSetup(mode).rows.map(({ register, value, why }) => [register, `${value}: ${why}`]));
+  expect(rows("real16")).toMatchObject({
+    CR0: "ET: PE and PG clear: real mode",
+    CR4: "0x0: nothing is needed",
+    "DS, ES, FS, GS": "0x0, limit 0xffff: the reset limit of 64 KiB",
+    GDTR: "base 0x0, limit 0x0: none",
+  });
+  expect(rows("unreal16")["DS, ES, FS, GS"]).toStartWith("0x0, limit 0xffffffff: limits left behind");
+  expect(rows("prot16").CR0).toBe("PE | ET: PE: protected mode");
+  expect(rows("long64-ring3")).toMatchObject({
+    CS: "0x33, base 0, limit 0xffffffff, DPL 3: 64-bit code (L = 1, D = 0), ring 3",
+    GDTR: "base 0x8000, limit 0x57: matches the loaded segments, so that they can be reloaded",
+    TR: "0x48, base 0x8100, busy: VMX refuses to enter a guest whose TR holds no busy TSS",
+    RFLAGS: "0x3002: bit 1 is always 1; IOPL 3 lets ring 3 use IN and OUT; IF clear",
+  });
 });

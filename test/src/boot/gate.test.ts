@@ -21,7 +21,9 @@ test("trapGate() and callGate() differ from an interrupt gate in type, and a cal
     present: true,
     extra: 31,
   });
-  expect(decodeGate(callGate({ bits: 16, selector: 8, offset: 1 })).type).toBe(4);
+  expect(decodeGate(callGate({ bits: 16, selector: 8, offset: 1 }))).toMatchObject({ type: 4, extra: 0 });
+  expect(() => callGate({ bits: 32, selector: 8, offset: 1, parameters: 32 })).toThrow("parameters");
+  expect(decodeGate(new Uint8Array(8)).present).toBe(false);
 });
 
 test("taskGate() holds a TSS selector and no offset", () => {

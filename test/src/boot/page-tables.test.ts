@@ -85,6 +85,22 @@ test("buildPageTables() gives each page its own rights, whatever its neighbours 
   expect(walk(0x3000n).stop).toEqual({ kind: "notPresent", entry: "PTE" });
 });
 
+test("buildPageTables() sets the bits asked for in the page's entry, and only write and user rights above it", () => {
+  const entry = (change: Partial<PageMapping>) => {
+    const page = { gva: 0, gpa: 0x5000, bytes: 0x1000, ...change };
+    const { bytes } = buildPageTables([page], { format: "4-level", gpa: 0 });
+    const view = new DataView(bytes.buffer);
+    return [0x3000, 0x2000, 0].map((at) => view.getBigUint64(at, true));
+  };
+  expect(entry({})).toEqual([0x5003n, 0x3003n, 0x1003n]);
+  expect(entry({ writable: false })).toEqual([0x5001n, 0x3001n, 0x1001n]);
+  expect(entry({ user: true })).toEqual([0x5007n, 0x3007n, 0x1007n]);
+  expect(entry({ writeThrough: true })).toEqual([0x500bn, 0x3003n, 0x1003n]);
+  expect(entry({ cacheDisable: true })).toEqual([0x5013n, 0x3003n, 0x1003n]);
+  expect(entry({ global: true })).toEqual([0x5103n, 0x3003n, 0x1003n]);
+  expect(entry({ noExecute: true })).toEqual([0x8000_0000_0000_5003n, 0x3003n, 0x1003n]);
+});
+
 test("buildPageTables() refuses overlaps, misalignment, and what a format cannot say", () => {
   const refuse = (ranges: PageMapping[], options: Omit<PageTableOptions, "gpa">, gpa = 0) =>
     expect(() => buildPageTables(ranges, { ...options, gpa })).toThrow(RangeError);

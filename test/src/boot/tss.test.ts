@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { buildTss16, buildTss32, buildTss64, ioPermissionMap } from "../../../src/boot/index.ts";
+import { buildTss16, buildTss32, buildTss64, ioPermissionMap, TSS16, TSS32, TSS64 } from "../../../src/boot/index.ts";
 
 const view = (bytes: Uint8Array) => new DataView(bytes.buffer);
 
@@ -38,4 +38,20 @@ test("ioPermissionMap() clears the bits of allowed ports and ends in a byte of o
 test("buildTss64() puts an I/O map right behind the segment's fixed part", () => {
   const tss = buildTss64({}, ioPermissionMap([{ first: 0, count: 8 }]));
   expect([...tss.subarray(104)]).toEqual([0x00, 0xff]);
+});
+
+test("TSS16, TSS32 and TSS64 are laid out as the manual draws them: slots of 2, 4 and 8 bytes in order", () => {
+  expect(Object.values(TSS16) as unknown).toEqual(Array.from({ length: 22 }, (_, slot) => [slot * 2, 2]));
+  const selectors = ["link", "ss0", "ss1", "ss2", "es", "cs", "ss", "ds", "fs", "gs", "ldt"];
+  const { trap, ioMapBase, ...slots } = TSS32;
+  expect([trap, ioMapBase] as unknown).toEqual([
+    [100, 2],
+    [102, 2],
+  ]);
+  expect(Object.values(slots) as unknown).toEqual(
+    Object.keys(slots).map((name, slot) => [slot * 4, selectors.includes(name) ? 2 : 4]),
+  );
+  const stacks = ["rsp0", "rsp1", "rsp2"].map((name, slot) => [name, [4 + slot * 8, 8]]);
+  const ists = Array.from({ length: 7 }, (_, slot) => [`ist${slot + 1}`, [36 + slot * 8, 8]]);
+  expect(Object.entries(TSS64) as unknown).toEqual([...stacks, ...ists, ["ioMapBase", [102, 2]]]);
 });

@@ -105,6 +105,21 @@ describe("validateState() names the offending segment with", () => {
       "CS.type is 1: it must be 9, 11, 13, 15 (accessed code) or 3",
     ],
     [
+      "real-mode data in CS above ring 0",
+      changed("prot32", {}, { cs: { type: 3, dpl: 1 } }),
+      "CS.type is 3 and CS.DPL is 1: it must be 0",
+    ],
+    [
+      "SS above ring 0 beside it",
+      changed("prot32", {}, { cs: { type: 3 }, ss: { dpl: 1 } }),
+      "SS.DPL is 1 with CS.type 3: it must be 0",
+    ],
+    [
+      "a limit one byte too long",
+      changed("prot16", {}, { ds: { limit: 0x100000 } }),
+      "DS.G is 0 and limit 0x100000 is above 0xfffff",
+    ],
+    [
       "CS and SS of two rings",
       changed("prot32", {}, { cs: { dpl: 3 } }),
       "CS.DPL is 3 and SS.DPL is 0: they must agree",

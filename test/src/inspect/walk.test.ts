@@ -141,6 +141,49 @@ test("walkPages() finds the reserved bits of PAE's PDPTE and of a 4 MiB page", (
   expect(walkPages(memory, pse, 0x12345n).gpa).toBe(0x80_0041_2345);
 });
 
+test("walkPages() reserves in each kind of entry just the bits that the manual does", () => {
+  /** Bits of the entry at `gpa` that are reserved beside those in `base`, when it alone decides. */
+  const reserved = (state: PagingState, gpa: number, base: bigint) => {
+    const bits = Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => {
+      const memory = page({});
+      const view = new DataView(memory.bytes.buffer);
+      view.setBigUint64(0x5000, 0x3001n, true);
+      view.setBigUint64(gpa, base | (1n << BigInt(bit)), true);
+      const { stop } = walkPages(memory, state, 0n);
+      return stop?.kind === "reservedBit" && stop.bits.includes(bit);
+    });
+    return bits
+      .map((bit, index) => (bits[index - 1] === bit - 1 && bits[index + 1] === bit + 1 ? "." : bit))
+      .join(" ")
+      .replaceAll(/( \.)+ /g, "-");
+  };
+  const long = { ...LONG, physicalBits: 40 };
+  expect(reserved(long, 0x1000, 0x2003n)).toBe("7 40-51");
+  expect(reserved({ ...long, vendor: "amd" }, 0x1000, 0x2003n)).toBe("7 8 40-51");
+  expect(reserved(long, 0x2000, 0x3003n)).toBe("40-51");
+  expect(reserved(long, 0x2000, 0x83n)).toBe("13-29 40-51");
+  expect(reserved({ ...long, gigabytePages: false }, 0x2000, 0x3003n)).toBe("7 40-51");
+  expect(reserved(long, 0x3000, 0x83n)).toBe("13-20 40-51");
+  expect(reserved(long, 0x4000, 0x7003n)).toBe("40-51");
+  expect(reserved({ ...long, efer: EFER.LME | EFER.LMA }, 0x4000, 0x7003n)).toBe("40-51 63");
+  const pae = { ...long, efer: EFER.NXE };
+  expect(reserved(pae, 0x1000, 0x2001n)).toBe("1 2 5-8 40-63");
+  // PAE's own tables: the PDPTE at 0x5000, the directory at 0x3000.
+  const below = { ...pae, cr3: 0x5000n };
+  expect(reserved(below, 0x3000, 0x83n)).toBe("13-20 40-62");
+  expect(reserved({ ...below, efer: 0n }, 0x4000, 0x7003n)).toBe("40-63");
+});
+
+test("walkPages() judges rights by 32 bits and NXE: no NX without it, and no address above 4 GiB when paging is off", () => {
+  expect(walkPages(page({}), { ...LONG, cr0: 0n }, 0x1_2345_6789n).gpa).toBe(0x2345_6789);
+  const memory = arrayMemory(0x3000);
+  const view = new DataView(memory.bytes.buffer);
+  view.setUint32(0x1000, 0x2003, true);
+  view.setUint32(0x2000, 0x80005003, true);
+  const state = { ...LONG, cr4: 0n, efer: EFER.NXE };
+  expect(walkPages(memory, state, 0n, { kind: "execute" }).page?.executable).toBe(true);
+});
+
 test("walkPages() ignores PS without CR4.PSE and an NX bit that 32-bit entries do not have", () => {
   const memory = arrayMemory(0x3000);
   const view = new DataView(memory.bytes.buffer);
