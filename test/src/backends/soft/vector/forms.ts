@@ -10,6 +10,7 @@ import {
   Register,
 } from "iced-x86";
 import type { Registry } from "../../../../../src/backends/soft/translate/context.ts";
+import type { VectorCase } from "./lockstep.ts";
 import type { Random } from "./oracle/random.ts";
 
 /** One way to write an instruction's operands: register or memory where the form leaves the choice. */
@@ -69,6 +70,26 @@ export function vectorForms(registry: Registry): VectorForm[] {
   return forms;
 }
 
+/** Numbers of the index register and the mask of a gather; the destination must be another one. */
+export const VSIB_INDEX = 7;
+const VSIB_MASK = 8;
+
+/** Makes a case's addresses sane for forms that take them from registers that are otherwise random. */
+export function prepareCase(form: VectorForm, c: VectorCase, random: Random): void {
+  const name = Mnemonic[form.mnemonic]!;
+  if (/^V?p?gather/i.test(name.slice(1))) {
+    const view = new DataView(c.ymm.buffer, c.ymm.byteOffset + 32 * VSIB_INDEX, 32);
+    // DPS, DPD, DD and DQ have indices of 32 bits, the others of 64.
+    const bytes = /gatherd/.test(name) ? 4 : 8;
+    for (let i = 0; i < 32; i += bytes) {
+      const index = random.below(15);
+      if (bytes === 4) view.setInt32(i, index, true);
+      else view.setBigInt64(i, BigInt(index), true);
+    }
+  }
+  if (/maskmov(q|dqu)$/i.test(name)) c.pointers = [7];
+}
+
 const GPRS = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13];
 
 /** Encodes a form with registers and immediate chosen by `random`. Undefined for what a choice makes unencodable. */
@@ -78,6 +99,8 @@ export function encodeForm(form: VectorForm, random: Random): Uint8Array | undef
   form.kinds.forEach((kind, i) => {
     setOperand(raw, i, kind, form.memory, random);
   });
+  if (form.kinds.some((kind) => kind.startsWith("mem_vsib")))
+    raw.op2Register = (form.kinds[2]!.startsWith("ymm") ? Register.YMM0 : Register.XMM0) + VSIB_MASK;
   const encoder = new Encoder(64);
   try {
     encoder.encode(raw, 0x1000n);
@@ -100,7 +123,7 @@ function setOperand(raw: Instruction, i: number, kind: string, memory: boolean, 
   if (kind.startsWith("mem_vsib")) {
     setMemory(raw, i);
     const wide = kind.endsWith("y");
-    raw.memoryIndex = (wide ? Register.YMM0 : Register.XMM0) + 7;
+    raw.memoryIndex = (wide ? Register.YMM0 : Register.XMM0) + VSIB_INDEX;
     raw.memoryIndexScale = random.pick([1, 2, 4, 8]);
     return;
   }

@@ -20,6 +20,8 @@ export interface VectorCase {
   registers: { se: number; significand: bigint }[];
   status: number;
   tags: number;
+  /** General registers that hold the address of the memory operand, beside R14. */
+  pointers: readonly number[];
 }
 
 export type Mxcsr = "default" | "any";
@@ -69,6 +71,7 @@ export function randomCase(r: Random, mxcsr: Mxcsr): VectorCase {
     registers: Array.from({ length: 8 }, () => extended(r)),
     status: (r.below(8) << 11) | (r.u32() & 0x4700),
     tags: r.below(256),
+    pointers: [],
   };
 }
 
@@ -87,7 +90,11 @@ const GPR_INDEXES = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13];
 const hexes = (values: Uint8Array) =>
   Array.from({ length: values.length / 32 }, (_, i) => hex(values.subarray(32 * i, 32 * i + 32)));
 
-/** `prepare` may change the case where an instruction needs sane addresses. */
+/** A register as text; a pointer as its distance from the memory operand. */
+function relative(value: bigint, pointer: boolean, base: bigint): string {
+  return pointer ? `memory${value - base}` : value.toString(16);
+}
+
 export function runNative(oracle: NativeOracle, c: VectorCase, instruction: Uint8Array): VectorOutcome {
   const { view, block } = oracle;
   block.fill(0, 0, 512);
@@ -104,6 +111,7 @@ export function runNative(oracle: NativeOracle, c: VectorCase, instruction: Uint
   block.set(c.ymm, YMM);
   for (let i = 0; i < 16; i++) view.setBigUint64(GPR + 8 * i, c.gpr[i]!, true);
   view.setBigUint64(FLAGS, BigInt(c.flags) | 2n, true);
+  for (const i of c.pointers) view.setBigUint64(GPR + 8 * i, oracle.address(MEMORY), true);
   block.set(c.memory, MEMORY);
   const ok = oracle.run(instruction);
   const status = view.getUint16(FXSAVE + 2, true);
@@ -116,7 +124,9 @@ export function runNative(oracle: NativeOracle, c: VectorCase, instruction: Uint
   return {
     fault: !ok,
     ymm: hexes(block.subarray(YMM, YMM + 512)),
-    gpr: GPR_INDEXES.map((i) => view.getBigUint64(GPR + 8 * i, true).toString(16)),
+    gpr: GPR_INDEXES.map((i) =>
+      relative(view.getBigUint64(GPR + 8 * i, true), c.pointers.includes(i), oracle.address(MEMORY)),
+    ),
     memory: hex(block.subarray(MEMORY, MEMORY + OPERAND)),
     mxcsr: view.getUint32(FXSAVE + 24, true).toString(16),
     flags: view.getUint32(FLAGS, true) & ARITHMETIC_FLAGS,
@@ -144,6 +154,7 @@ export function runSoft(runner: StraightRunner, c: VectorCase, run: () => void):
   // CR4: OSFXSR, OSXMMEXCPT, OSXSAVE.
   view.setBigUint64(State.cr4, 0x40600n, true);
   view.setBigUint64(State.xcr0, 7n, true);
+  for (const i of c.pointers) view.setBigUint64(State.gpr + 8 * i, BigInt(GUEST), true);
   bytes.set(c.memory, GUEST);
   run();
   const x87 = [s.status.toString(16), s.tags.toString(16)];
@@ -157,7 +168,9 @@ export function runSoft(runner: StraightRunner, c: VectorCase, run: () => void):
       const at = State.vector0 + State.vectorBytes * i;
       return hex(bytes.subarray(at, at + 32));
     }),
-    gpr: GPR_INDEXES.map((i) => view.getBigUint64(State.gpr + 8 * i, true).toString(16)),
+    gpr: GPR_INDEXES.map((i) =>
+      relative(view.getBigUint64(State.gpr + 8 * i, true), c.pointers.includes(i), BigInt(GUEST)),
+    ),
     memory: hex(bytes.subarray(GUEST, GUEST + OPERAND)),
     mxcsr: view.getUint32(State.mxcsr, true).toString(16),
     flags: view.getUint32(State.eflags, true) & ARITHMETIC_FLAGS,

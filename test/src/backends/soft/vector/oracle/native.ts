@@ -176,6 +176,11 @@ export class NativeOracle {
     if (syscall(13n, 8n, action, null, 8n) !== 0n) throw new Error("rt_sigaction(SIGFPE) failed");
   }
 
+  /** Host address of an offset in the block. */
+  address(offset: number): bigint {
+    return BigInt(this.#blockPointer) + BigInt(offset);
+  }
+
   /** Executes `instruction` over the block. Returns false when the host raised a floating-point fault at it. */
   run(instruction: ArrayLike<number>): boolean {
     this.#slot.fill(0x90);
