@@ -1,7 +1,7 @@
 import type { KvmCpuid2 } from "../../../ffi/kvm/cpuid.ts";
 import type { Backend, BackendVmOptions, Capabilities, CpuidEntry } from "../../backend.ts";
 import { BackendError } from "../../errors.ts";
-import { entriesOf, supportedTable } from "./cpuid.ts";
+import { entriesOf, setApicId, supportedTable } from "./cpuid.ts";
 import { KVM_DEVICE, KvmSystem } from "./system.ts";
 import type { HostQuirks } from "./vcpu.ts";
 import { KvmVm } from "./vm.ts";
@@ -31,7 +31,10 @@ export class KvmBackend implements Backend {
   }
 
   supportedCpuid(): readonly CpuidEntry[] {
-    return entriesOf(this.#supported());
+    const table = this.#supported();
+    // The table is shared with createVcpu(), which leaves the last vCPU's id in it.
+    setApicId(table, 0);
+    return entriesOf(table);
   }
 
   createVm(options: BackendVmOptions = {}): KvmVm {
