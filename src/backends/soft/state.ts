@@ -28,6 +28,10 @@ export const State = {
   /** i32 vector, i32 error code of an exception raised by generated code. */
   vector: 0x0d4,
   errorCode: 0x0d8,
+  /** i32: what `Jump.mode` must hold: mode and epoch. */
+  jumpTag: 0x0e0,
+  /** i32: bytes of the instruction that calls a system helper. */
+  length: 0x0e4,
   /** i32: the translated region that left. */
   region: 0x0dc,
 

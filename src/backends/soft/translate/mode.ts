@@ -20,6 +20,8 @@ export interface Mode {
   /** ES, CS, SS, DS have base 0 and no limit that a 32-bit offset can exceed. FS and GS are always checked. */
   readonly flat: boolean;
   readonly csBase: bigint;
+  /** Highest instruction pointer, −1 in 64-bit mode. */
+  readonly csLimit: number;
   /** CR0.AM and RFLAGS.AC at CPL 3. */
   readonly alignCheck: boolean;
   /** What x87/MMX, SSE and AVX instructions do: run, or raise. */

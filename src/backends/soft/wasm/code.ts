@@ -226,8 +226,8 @@ export class Code {
     this.byte(0);
   }
 
-  /** The body as the code section holds it: locals, code, end. */
-  finish(): Uint8Array {
+  /** The body as the code section holds it: locals, code, end. `before` goes in front; it shares the locals. */
+  finish(before?: Code): Uint8Array {
     const head = new Code(0);
     const runs: { type: ValueType; count: number }[] = [];
     for (const type of this.#locals) {
@@ -240,6 +240,7 @@ export class Code {
       head.unsigned(run.count);
       head.byte(run.type);
     }
+    if (before !== undefined) head.bytes(before.#bytes.subarray(0, before.#length));
     const body = new Uint8Array(head.#length + this.#length + 1);
     body.set(head.#bytes.subarray(0, head.#length));
     body.set(this.#bytes.subarray(0, this.#length), head.#length);

@@ -28,8 +28,8 @@ export class ModuleBuilder {
   }
 
   /** Adds and exports a function under `name`. Functions call each other through the table only, so imports may still come. */
-  add(name: string, type: number, code: Code): void {
-    this.#functions.push({ type, body: code.finish(), name });
+  add(name: string, type: number, code: Code, before?: Code): void {
+    this.#functions.push({ type, body: code.finish(before), name });
   }
 
   /** The bytes of the module. `memoryPages` is the least size of the memory import, `tableSize` of the table import. */

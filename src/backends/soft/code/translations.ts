@@ -1,0 +1,267 @@
+import type { Cpu } from "../cpu.ts";
+import { Jump, State } from "../state.ts";
+import type { Site } from "../translate/emitter.ts";
+import type { Mode } from "../translate/mode.ts";
+import type { CodeSource, Translator } from "../translate/region.ts";
+import { ModuleBuilder } from "../wasm/module.ts";
+import type { CodeOwner } from "./tracker.ts";
+
+/** A way into a translated region. */
+export interface Entry {
+  readonly run: (entry: number) => void;
+  /** Index in the function table. */
+  readonly func: number;
+  /** Block of that function. */
+  readonly block: number;
+  readonly page: Page;
+}
+
+/** What was translated of one guest-physical page at one linear page, and the bytes it was translated from. */
+interface Page {
+  readonly number: number;
+  readonly linear: bigint;
+  readonly entries: Map<number, Entry>;
+  readonly funcs: { slot: number; region: number }[];
+  readonly host: number;
+  /** Range of the page that was translated, and its bytes then. */
+  start: number;
+  end: number;
+  copy: Uint8Array;
+  /** Run in which the bytes were last compared. */
+  verified: number;
+}
+
+/** Single instructions kept at most before all are thrown away. */
+const MAX_STEPS = 2048;
+/** Pages compared at every run; beyond that each is compared when it is first entered. */
+const EAGER_PAGES = 8;
+
+/** The translated code of one vCPU. */
+export class Translations implements CodeOwner {
+  readonly #cpu: Cpu;
+  readonly #translator: Translator;
+  readonly #imports: Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction>;
+  readonly #pages = new Map<number, Page[]>();
+  readonly #regions: (readonly Site[] | undefined)[] = [];
+  readonly #freeRegions: number[] = [];
+  readonly #freeSlots: number[] = [];
+  #nextSlot = 0;
+  #steps = new Map<string, { run: (entry: number) => void; region: number }>();
+  #run = 0;
+  /** Instruction pointers where translation stops: breakpoints. */
+  stops: ReadonlySet<bigint> = new Set();
+  /** How often something was translated, for benches and tests. */
+  readonly counts = { regions: 0, steps: 0, drops: 0 };
+
+  constructor(
+    cpu: Cpu,
+    translator: Translator,
+    imports: Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction>,
+  ) {
+    this.#cpu = cpu;
+    this.#translator = translator;
+    this.#imports = imports;
+    cpu.tracker.owners.add(this);
+  }
+
+  readonly #bySlot: { run: (entry: number) => void; page: Page }[] = [];
+
+  /** The entry that the jump cache names. */
+  entryOf(func: number, block: number): Entry | undefined {
+    const known = this.#bySlot[func];
+    return known === undefined ? undefined : { run: known.run, func, block, page: known.page };
+  }
+
+  site(region: number, site: number): Site | undefined {
+    return this.#regions[region]?.[site];
+  }
+
+  /** The caller may have written to guest memory: translated bytes are compared before they run again. */
+  beginRun(): void {
+    this.#run++;
+    if (this.#pages.size > EAGER_PAGES) {
+      this.#cpu.forgetJumps();
+      return;
+    }
+    for (const pages of this.#pages.values()) for (const page of pages) this.#verify(page);
+  }
+
+  #verify(page: Page): boolean {
+    if (page.verified === this.#run) return true;
+    page.verified = this.#run;
+    const { bytes } = this.#cpu.ram;
+    const same = Buffer.compare(bytes.subarray(page.host + page.start, page.host + page.end), page.copy) === 0;
+    if (!same) this.#cpu.tracker.invalidate(page.number * 4096);
+    return same;
+  }
+
+  /** The region entry for an instruction, translating it when new. Undefined when it must be executed on its own. */
+  lookup(linear: bigint, gpa: number, mode: Mode): Entry | undefined {
+    const cpu = this.#cpu;
+    const number = Math.floor(gpa / 4096);
+    const key = (gpa & 0xfff) * 4096 + mode.id;
+    const linearPage = linear - (linear & 0xfffn);
+    const page = this.#pages.get(number)?.find((p) => p.entries.has(key) && p.linear === linearPage);
+    if (page !== undefined && this.#verify(page)) {
+      const entry = page.entries.get(key) as Entry;
+      this.#remember(linear, entry);
+      return entry;
+    }
+    const slot = cpu.ram.find(gpa);
+    if (slot === undefined) return undefined;
+    const entry = this.#translate(linear, gpa, slot.host + (number * 4096 - slot.gpa), mode);
+    if (entry !== undefined) this.#remember(linear, entry);
+    return entry;
+  }
+
+  #remember(linear: bigint, entry: Entry): void {
+    // Breakpoints are looked for between regions, so that no region may lead into another by itself.
+    if (this.stops.size > 0) return;
+    const low = Number(linear & 0xffff_ffffn);
+    const index = (low ^ Number((linear >> 12n) & 0xffff_ffffn)) & (Jump.entries - 1);
+    const at = State.jumps + index * Jump.size;
+    const cpu = this.#cpu;
+    cpu.set64(at + Jump.linear, linear);
+    cpu.set(at + Jump.mode, cpu.get(State.jumpTag));
+    cpu.set(at + Jump.func, entry.func);
+    cpu.set(at + Jump.entry, entry.block);
+  }
+
+  #translate(linear: bigint, gpa: number, host: number, mode: Mode): Entry | undefined {
+    const cpu = this.#cpu;
+    const offset = gpa & 0xfff;
+    const linearPage = linear - BigInt(offset);
+    const number = Math.floor(gpa / 4096);
+    const copy = cpu.ram.bytes.slice(host, host + 4096);
+    const rip = BigInt.asUintN(mode.bits, linearPage - mode.csBase);
+    // Nothing beyond the segment's limit is translated; running into it is found when it is fetched.
+    const limit = mode.csLimit < 0 ? 4096 : Math.min(4096, mode.csLimit - Number(rip) + 1);
+    const source: CodeSource = { bytes: limit < 4096 ? copy.subarray(0, Math.max(limit, 0)) : copy, rip };
+    if (offset >= source.bytes.length) return undefined;
+    const blocks = this.#translator.discover(source, mode, offset, this.stops);
+    if (!blocks.some((b) => b.start === offset)) return undefined;
+    const module = new ModuleBuilder();
+    const slot = this.#takeSlot();
+    const region = this.#freeRegions.pop() ?? this.#regions.length;
+    const sites = this.#translator.emit(source, blocks, "f", { module, mode, base: cpu.base, region, func: slot });
+    this.#regions[region] = sites;
+    const run = this.#instantiate(module);
+    this.#cpu.table.set(slot, run);
+    this.counts.regions++;
+    const start = Math.min(...blocks.map((b) => b.start));
+    const end = Math.min(4096, Math.max(...blocks.map((b) => b.end)));
+    const page = this.#page(number, linearPage, host, copy, start, end);
+    page.funcs.push({ slot, region });
+    this.#bySlot[slot] = { run, page };
+    for (const [block, b] of blocks.entries()) {
+      const key = b.start * 4096 + mode.id;
+      if (!page.entries.has(key)) page.entries.set(key, { run, func: slot, block, page });
+    }
+    cpu.tracker.add(this, number * 4096 + start, end - start);
+    return page.entries.get(offset * 4096 + mode.id);
+  }
+
+  #page(number: number, linearPage: bigint, host: number, copy: Uint8Array, start: number, end: number): Page {
+    let pages = this.#pages.get(number);
+    if (pages === undefined) {
+      pages = [];
+      this.#pages.set(number, pages);
+    }
+    let page = pages.find((p) => p.linear === linearPage);
+    if (page === undefined) {
+      page = {
+        number,
+        linear: linearPage,
+        entries: new Map(),
+        funcs: [],
+        host,
+        start,
+        end,
+        copy: copy.slice(start, end),
+        verified: this.#run,
+      };
+      pages.push(page);
+      return page;
+    }
+    page.start = Math.min(page.start, start);
+    page.end = Math.max(page.end, end);
+    page.copy = copy.slice(page.start, page.end);
+    return page;
+  }
+
+  #instantiate(module: ModuleBuilder): (entry: number) => void {
+    const { memory } = this.#cpu.ram;
+    const bytes = module.finish(memory.buffer.byteLength / 65536, 0);
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { v: this.#imports });
+    return instance.exports.f as (entry: number) => void;
+  }
+
+  #takeSlot(): number {
+    const free = this.#freeSlots.pop();
+    if (free !== undefined) return free;
+    const { table } = this.#cpu;
+    if (this.#nextSlot === table.length) table.grow(table.length);
+    return this.#nextSlot++;
+  }
+
+  /** One instruction as a function of its own; `bytes` holds the instruction and maybe more. */
+  step(rip: bigint, bytes: Uint8Array, mode: Mode): { run: (entry: number) => void; length: number } | undefined {
+    const source: CodeSource = { bytes, rip };
+    const [block] = this.#translator.discover(source, mode, 0, new Set(), 1);
+    if (block === undefined || block.start !== 0) return undefined;
+    const text = String.fromCharCode(...bytes.subarray(0, block.end));
+    const key = `${mode.id}:${rip}:${text}`;
+    let known = this.#steps.get(key);
+    if (known === undefined) {
+      if (this.#steps.size >= MAX_STEPS) this.#forgetSteps();
+      const module = new ModuleBuilder();
+      const region = this.#freeRegions.pop() ?? this.#regions.length;
+      const options = { module, mode, base: this.#cpu.base, region, func: -1 };
+      this.#regions[region] = this.#translator.emit(source, [block], "f", options);
+      known = { run: this.#instantiate(module), region };
+      this.counts.steps++;
+      this.#steps.set(key, known);
+    }
+    return { run: known.run, length: block.end };
+  }
+
+  #forgetSteps(): void {
+    for (const { region } of this.#steps.values()) {
+      this.#regions[region] = undefined;
+      this.#freeRegions.push(region);
+    }
+    this.#steps = new Map();
+  }
+
+  dropPage(number: number): void {
+    const pages = this.#pages.get(number);
+    if (pages === undefined) return;
+    this.#pages.delete(number);
+    this.counts.drops++;
+    for (const page of pages) {
+      for (const { slot, region } of page.funcs) {
+        this.#cpu.table.set(slot, null);
+        this.#freeSlots.push(slot);
+        this.#regions[region] = undefined;
+        this.#freeRegions.push(region);
+      }
+    }
+    this.#cpu.forgetJumps();
+  }
+
+  watchPage(_number: number): void {
+    this.#cpu.flushTlb();
+  }
+
+  /** Forgets everything: breakpoints changed, or memory was mapped anew. */
+  dropAll(): void {
+    for (const number of [...this.#pages.keys()]) this.#cpu.tracker.invalidate(number * 4096);
+    this.#cpu.forgetJumps();
+  }
+
+  dispose(): void {
+    this.#cpu.tracker.owners.delete(this);
+    this.#pages.clear();
+    this.#steps.clear();
+  }
+}

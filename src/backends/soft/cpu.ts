@@ -1,0 +1,330 @@
+import type { CpuidEntry, MsrExitPolicy } from "../../backend.ts";
+import type { Exit } from "../../exit.ts";
+import { MemoryAccess } from "./access.ts";
+import type { CodeTracker } from "./code/tracker.ts";
+import { ARITHMETIC_FLAGS } from "./flags/kinds.ts";
+import { computeMode, type ModeTable } from "./modes.ts";
+import type { PagingState } from "./paging.ts";
+import type { GuestRam } from "./ram.ts";
+import { createRuntime, type FlagsFunction } from "./runtime.ts";
+import { Seg, State, Tlb, type Vector } from "./state.ts";
+import { Msrs } from "./system/msr.ts";
+import type { HelperCpu, StateView } from "./translate/context.ts";
+import type { Mode } from "./translate/mode.ts";
+
+export const CR0 = {
+  PE: 1,
+  MP: 2,
+  EM: 4,
+  TS: 8,
+  ET: 0x10,
+  NE: 0x20,
+  WP: 0x10000,
+  AM: 0x40000,
+  PG: 0x8000_0000,
+} as const;
+export const CR4 = {
+  VME: 1,
+  PVI: 2,
+  TSD: 4,
+  DE: 8,
+  PSE: 0x10,
+  PAE: 0x20,
+  MCE: 0x40,
+  PGE: 0x80,
+  PCE: 0x100,
+  OSFXSR: 0x200,
+  OSXMMEXCPT: 0x400,
+  UMIP: 0x800,
+  LA57: 0x1000,
+  FSGSBASE: 0x1_0000,
+  PCIDE: 0x2_0000,
+  OSXSAVE: 0x4_0000,
+  SMEP: 0x10_0000,
+  SMAP: 0x20_0000,
+} as const;
+export const EFER = { SCE: 1, LME: 0x100, LMA: 0x400, NXE: 0x800 } as const;
+export const EFLAGS = {
+  TF: 0x100,
+  IF: 0x200,
+  DF: 0x400,
+  IOPL: 0x3000,
+  NT: 0x4000,
+  RF: 0x1_0000,
+  VM: 0x2_0000,
+  AC: 0x4_0000,
+  VIF: 0x8_0000,
+  VIP: 0x10_0000,
+  ID: 0x20_0000,
+} as const;
+/** Bits of RFLAGS that live in `State.eflags`. */
+export const SYSTEM_FLAGS = 0x3f_7700;
+
+/** An exception on its way. */
+export interface Fault {
+  readonly vector: Vector;
+  readonly errorCode: number | undefined;
+}
+
+/** What an exception needs beside its vector when it is not a fault of the guest's own making. */
+export const NO_FAULT: Fault = { vector: 0, errorCode: undefined };
+
+/** What a helper left undone: the run loop goes on from here. */
+export type Pending =
+  | { readonly kind: "retry" }
+  | { readonly kind: "raise"; readonly fault: Fault }
+  | { readonly kind: "exit" }
+  | { readonly kind: "interrupt"; readonly vector: number; readonly next: bigint };
+
+/** A segment descriptor as its two words hold it. */
+export interface Descriptor {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Architectural state of one vCPU, in typed views over the VM's memory, and what hangs on it. */
+export class Cpu implements HelperCpu {
+  readonly id: number;
+  readonly base: number;
+  readonly ram: GuestRam;
+  readonly tracker: CodeTracker;
+  readonly view: StateView;
+  readonly u64: BigUint64Array<ArrayBuffer>;
+  readonly i32: Int32Array<ArrayBuffer>;
+  readonly table: WebAssembly.Table;
+  readonly flags: FlagsFunction;
+  readonly access: MemoryAccess;
+  readonly #modes: ModeTable;
+  #mode: Mode | undefined;
+  #epoch = 0;
+  /** One instruction at a time: MMIO and writes to code are carried out instead of retried. */
+  stepping = false;
+  pending: Pending | undefined;
+  /** Completes the last exit with the caller's answer. False when that raised a fault instead. */
+  resume: (() => boolean) | undefined;
+  readonly msrs: Msrs;
+  cpuidTable: readonly CpuidEntry[] = [];
+  msrPolicy: MsrExitPolicy | undefined;
+  /** Called when a debug register changed. */
+  debugChanged: () => void = () => {};
+  /** Seed of RDRAND: the same guest sees the same numbers. */
+  random = 0x9e37_79b9_7f4a_7c15n;
+  /** Exits that wait to be returned, oldest first. */
+  readonly exits: Exit[] = [];
+  /** The interrupt shadow of STI and MOV SS: valid while RIP and the instruction count are these. */
+  shadow: { rip: bigint; instructions: number } | undefined;
+  nmiBlocked = false;
+  halted = false;
+  /** RIP of the instruction whose system helper runs. */
+  instructionRip = 0n;
+  /** Instructions retired before the present slice. */
+  retired = 0;
+  sliceBudget = 0;
+  /** Faults met while one was being delivered, for the crash screen. */
+  readonly faultChain: Fault[] = [];
+
+  constructor(id: number, ram: GuestRam, tracker: CodeTracker, modes: ModeTable) {
+    this.id = id;
+    this.base = id * State.size;
+    this.ram = ram;
+    this.tracker = tracker;
+    this.#modes = modes;
+    const { buffer } = ram.memory;
+    this.view = new DataView(buffer, this.base, State.size);
+    this.u64 = new BigUint64Array(buffer, this.base, State.size / 8);
+    this.i32 = new Int32Array(buffer, this.base, State.size / 4);
+    this.i32.fill(0);
+    this.table = new WebAssembly.Table({ initial: 1024, element: "anyfunc" });
+    this.flags = createRuntime(ram.memory, this.table).flags;
+    this.access = new MemoryAccess(this);
+    this.msrs = new Msrs(this);
+    this.flushTlb();
+  }
+
+  // --- Fields ----------------------------------------------------------------------------------------------------
+
+  gpr(index: number): bigint {
+    return this.u64[(State.gpr >> 3) + index] as bigint;
+  }
+  setGpr(index: number, value: bigint): void {
+    this.u64[(State.gpr >> 3) + index] = value;
+  }
+  /** Low 32 bits of a general register, signed. */
+  gpr32(index: number): number {
+    return this.i32[(State.gpr >> 2) + index * 2] as number;
+  }
+  /** Writes 32 bits and clears the upper half. */
+  setGpr32(index: number, value: number): void {
+    this.i32[(State.gpr >> 2) + index * 2] = value;
+    this.i32[(State.gpr >> 2) + index * 2 + 1] = 0;
+  }
+  get rip(): bigint {
+    return this.u64[State.rip >> 3] as bigint;
+  }
+  set rip(value: bigint) {
+    this.u64[State.rip >> 3] = value;
+  }
+  get(offset: number): number {
+    return this.i32[offset >> 2] as number;
+  }
+  set(offset: number, value: number): void {
+    this.i32[offset >> 2] = value;
+  }
+  get64(offset: number): bigint {
+    return this.u64[offset >> 3] as bigint;
+  }
+  set64(offset: number, value: bigint): void {
+    this.u64[offset >> 3] = BigInt.asUintN(64, value);
+  }
+  get cr0(): number {
+    return this.get(State.cr0);
+  }
+  get cr4(): number {
+    return this.get(State.cr4);
+  }
+  get efer(): number {
+    return this.get(State.efer);
+  }
+  get longMode(): boolean {
+    return (this.efer & EFER.LMA) !== 0;
+  }
+  /** 64-bit code, not compatibility mode. */
+  get code64(): boolean {
+    return this.mode.bits === 64;
+  }
+  get protectedMode(): boolean {
+    return (this.cr0 & CR0.PE) !== 0;
+  }
+  get v86(): boolean {
+    return (this.get(State.eflags) & EFLAGS.VM) !== 0;
+  }
+  get cpl(): 0 | 1 | 2 | 3 {
+    return this.mode.cpl;
+  }
+  get iopl(): number {
+    return (this.get(State.eflags) >> 12) & 3;
+  }
+  get instructions(): number {
+    return this.retired + this.sliceBudget - this.get(State.budget);
+  }
+
+  // --- Segments --------------------------------------------------------------------------------------------------
+
+  segment(index: number, field: number): number {
+    return this.get(State.segments + index * Seg.size + field);
+  }
+  setSegment(index: number, field: number, value: number): void {
+    this.set(State.segments + index * Seg.size + field, value);
+  }
+  segmentBase(index: number): bigint {
+    return this.get64(State.segments + index * Seg.size + Seg.base);
+  }
+  setSegmentBase(index: number, value: bigint): void {
+    this.set64(State.segments + index * Seg.size + Seg.base, value);
+  }
+  selector(index: number): number {
+    return this.segment(index, Seg.selector);
+  }
+  attributes(index: number): number {
+    return this.segment(index, Seg.attributes);
+  }
+
+  // --- Flags -----------------------------------------------------------------------------------------------------
+
+  get arithmeticFlags(): number {
+    const { i32, u64 } = this;
+    return this.flags(
+      i32[State.flagKind >> 2] as number,
+      u64[State.flagA >> 3] as bigint,
+      u64[State.flagB >> 3] as bigint,
+      u64[State.flagR >> 3] as bigint,
+      i32[State.carryKind >> 2] as number,
+      u64[State.carryA >> 3] as bigint,
+      u64[State.carryB >> 3] as bigint,
+      u64[State.carryR >> 3] as bigint,
+    );
+  }
+  set arithmeticFlags(value: number) {
+    this.set(State.flagKind, 0);
+    this.set64(State.flagA, BigInt(value & ARITHMETIC_FLAGS));
+  }
+  /** RFLAGS as a whole. */
+  get eflags(): number {
+    return this.arithmeticFlags | this.get(State.eflags) | 2;
+  }
+  set eflags(value: number) {
+    this.arithmeticFlags = value;
+    const old = this.get(State.eflags);
+    this.set(State.eflags, value & SYSTEM_FLAGS);
+    if (((old ^ value) & (EFLAGS.VM | EFLAGS.AC | EFLAGS.IOPL)) !== 0) this.changeMode();
+  }
+
+  // --- Mode, TLB -------------------------------------------------------------------------------------------------
+
+  get mode(): Mode {
+    if (this.#mode === undefined) {
+      this.#mode = computeMode(this, this.#modes);
+      this.#tag();
+    }
+    return this.#mode;
+  }
+
+  /** Something that generated code takes for granted may have changed. */
+  changeMode(): void {
+    this.#mode = undefined;
+  }
+
+  #tag(): void {
+    this.set(State.jumpTag, this.#epoch * 4096 + (this.#mode?.id ?? 0));
+  }
+
+  /** Forgets every entry of the jump cache. */
+  forgetJumps(): void {
+    this.#epoch++;
+    if (this.#epoch === 0x7_0000) {
+      this.#epoch = 1;
+      this.i32.fill(0, State.jumps >> 2, State.size >> 2);
+    }
+    if (this.#mode !== undefined) this.#tag();
+  }
+
+  flushTlb(): void {
+    // All ones: no page has an odd tag. Addends are filled too, which does not matter.
+    this.i32.fill(-1, State.tlb >> 2, (State.tlb + 2 * Tlb.entries * Tlb.size) >> 2);
+    this.forgetJumps();
+  }
+
+  get pagingState(): PagingState {
+    return {
+      cr0: this.cr0,
+      cr4: this.cr4,
+      efer: this.efer,
+      root: Number(this.get64(State.cr3) & 0x000f_ffff_ffff_ffe0n),
+      ac: (this.get(State.eflags) & EFLAGS.AC) !== 0,
+    };
+  }
+
+  /** STI and MOV SS hold interrupts off for one instruction. Called while RIP is already behind them. */
+  beginShadow(): void {
+    this.shadow = { rip: this.rip, instructions: this.instructions + 1 };
+  }
+
+  get inShadow(): boolean {
+    return this.shadow !== undefined && this.shadow.rip === this.rip && this.shadow.instructions === this.instructions;
+  }
+
+  // --- HelperCpu -------------------------------------------------------------------------------------------------
+
+  raise(vector: Vector, errorCode?: number): number {
+    this.pending = { kind: "raise", fault: { vector, errorCode } };
+    return 1;
+  }
+
+  readMemory(segment: number, offset: bigint, into: Uint8Array): boolean {
+    return this.access.read(segment, offset, into);
+  }
+
+  writeMemory(segment: number, offset: bigint, from: Uint8Array): boolean {
+    return this.access.write(segment, offset, from);
+  }
+}

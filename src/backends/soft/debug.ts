@@ -1,0 +1,68 @@
+import { highOf, lowOf } from "./access.ts";
+
+/** One data breakpoint. */
+export interface Watchpoint {
+  /** 0 to 3: which debug register, and which bit of DR6. */
+  readonly index: number;
+  readonly address: bigint;
+  readonly bytes: number;
+  /** Fires on reads too. */
+  readonly reads: boolean;
+}
+
+/** The data breakpoints in force, of the guest's own debug registers or of the debugger's. */
+export class Watchpoints {
+  readonly list: readonly Watchpoint[];
+  /** DR6 bits of the present instruction. */
+  hits = 0;
+
+  constructor(list: readonly Watchpoint[]) {
+    this.list = list;
+  }
+
+  get active(): boolean {
+    return this.list.length > 0;
+  }
+
+  /** DR6 bits that an access would set. */
+  match(linear: bigint, bytes: number, write: boolean): number {
+    let hit = 0;
+    for (const w of this.list) {
+      if (!write && !w.reads) continue;
+      if (linear < w.address + BigInt(w.bytes) && linear + BigInt(bytes) > w.address) hit |= 1 << w.index;
+    }
+    return hit;
+  }
+
+  note(hit: number): void {
+    this.hits |= hit;
+  }
+
+  /** Whether a watchpoint lies on the page: such pages stay out of the TLB. */
+  onPage(low: number, high: number): boolean {
+    return this.list.some((w) => {
+      const last = w.address + BigInt(w.bytes - 1);
+      return (
+        (lowOf(w.address) >>> 12 === low >>> 12 && highOf(w.address) === high) ||
+        (lowOf(last) >>> 12 === low >>> 12 && highOf(last) === high)
+      );
+    });
+  }
+}
+
+/** Decodes DR7: which of DR0 to DR3 are on, and for what. `execute` breakpoints come as addresses. */
+export function decodeDr7(
+  dr7: number,
+  address: (index: number) => bigint,
+): { execute: { index: number; address: bigint }[]; data: Watchpoint[] } {
+  const execute: { index: number; address: bigint }[] = [];
+  const data: Watchpoint[] = [];
+  for (let index = 0; index < 4; index++) {
+    if (((dr7 >>> (index * 2)) & 3) === 0) continue;
+    const kind = (dr7 >>> (16 + index * 4)) & 3;
+    const bytes = [1, 2, 8, 4][(dr7 >>> (18 + index * 4)) & 3] as number;
+    if (kind === 0) execute.push({ index, address: address(index) });
+    else if (kind !== 2) data.push({ index, address: address(index) & ~BigInt(bytes - 1), bytes, reads: kind === 3 });
+  }
+  return { execute, data };
+}

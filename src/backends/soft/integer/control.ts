@@ -1,0 +1,152 @@
+import { Code, Mnemonic, Register } from "iced-x86";
+import { Vector } from "../state.ts";
+import { farCall, farJump, farReturn } from "../system/control-emitters.ts";
+import type { RegionEmitter } from "../translate/emitter.ts";
+import { MASKS } from "../translate/emitter.ts";
+import { Op, Type } from "../wasm/opcodes.ts";
+import { type CoreEmitter, operandBits, pushOperand } from "./operands.ts";
+import { moveStack, peekValue, pushValue } from "./stack.ts";
+
+function target(e: RegionEmitter): bigint {
+  return BigInt.asUintN(64, e.insn.raw.nearBranchTarget);
+}
+
+function isNearBranch(e: RegionEmitter): boolean {
+  const { raw } = e.insn;
+  return raw.isJmpShortOrNear || raw.isCallNear;
+}
+
+function jcc(e: RegionEmitter): void {
+  e.condition(e.insn.raw.conditionCode);
+  e.branch(target(e));
+}
+
+/** #GP(0) at the jump when a 64-bit target is not canonical. */
+function checkCanonical(e: RegionEmitter, local: number): void {
+  if (e.mode.bits !== 64) return;
+  const c = e.code;
+  c.get(local);
+  c.i64(16);
+  c.op(Op.i64_shl);
+  c.i64(16);
+  c.op(Op.i64_shr_s);
+  c.get(local);
+  c.op(Op.i64_ne);
+  e.raiseIf(Vector.GP, 0);
+}
+
+function indirectTarget(e: RegionEmitter): number {
+  const local = e.temp(Type.i64);
+  pushOperand(e, 0, operandBits(e, 0));
+  e.code.set(local);
+  checkCanonical(e, local);
+  return local;
+}
+
+function jmp(e: RegionEmitter): void {
+  const { raw } = e.insn;
+  if (raw.isJmpFar || raw.isJmpFarIndirect) {
+    farJump(e);
+    return;
+  }
+  if (isNearBranch(e)) e.jumpTo(target(e));
+  else e.jumpIndirect(indirectTarget(e));
+}
+
+function call(e: RegionEmitter): void {
+  const { raw } = e.insn;
+  if (raw.isCallFar || raw.isCallFarIndirect) {
+    farCall(e);
+    return;
+  }
+  const bytes = -raw.stackPointerIncrement as 2 | 4 | 8;
+  const direct = isNearBranch(e);
+  const to = direct ? -1 : indirectTarget(e);
+  const back = e.temp(Type.i64);
+  e.code.i64(e.insn.next);
+  e.code.set(back);
+  pushValue(e, back, bytes);
+  if (direct) e.jumpTo(target(e));
+  else e.jumpIndirect(to);
+}
+
+function ret(e: RegionEmitter): void {
+  const extra = e.insn.operands === 1 ? e.insn.raw.immediate16 : 0;
+  const bytes = (e.insn.raw.stackPointerIncrement - extra) as 2 | 4 | 8;
+  const to = peekValue(e, bytes);
+  checkCanonical(e, to);
+  moveStack(e, bytes + extra);
+  e.jumpIndirect(to);
+}
+
+/** The counter of LOOP and JCXZ by address size, which iced puts into the code's name. */
+function loopCounter(code: Code): Register {
+  const name = Code[code] ?? "";
+  if (name.endsWith("_RCX")) return Register.RCX;
+  return name.endsWith("_ECX") ? Register.ECX : Register.CX;
+}
+
+function loop(condition: "none" | "e" | "ne"): CoreEmitter {
+  return (e) => {
+    const c = e.code;
+    const counter = loopCounter(e.insn.code);
+    const bits = counter === Register.RCX ? 64 : counter === Register.ECX ? 32 : 16;
+    const left = e.temp(Type.i64);
+    e.gpr(counter);
+    c.i64(1);
+    c.op(Op.i64_sub);
+    c.i64(MASKS[bits]);
+    c.op(Op.i64_and);
+    c.tee(left);
+    e.setGpr(counter);
+    c.get(left);
+    c.i64(0);
+    c.op(Op.i64_ne);
+    if (condition !== "none") {
+      e.condition(e.insn.raw.conditionCode);
+      c.op(Op.i32_and);
+    }
+    e.branch(target(e));
+  };
+}
+
+function jcxz(counter: Register): CoreEmitter {
+  return (e) => {
+    e.gpr(counter);
+    e.code.op(Op.i64_eqz);
+    e.branch(target(e));
+  };
+}
+
+const JCC = [
+  Mnemonic.Ja,
+  Mnemonic.Jae,
+  Mnemonic.Jb,
+  Mnemonic.Jbe,
+  Mnemonic.Je,
+  Mnemonic.Jg,
+  Mnemonic.Jge,
+  Mnemonic.Jl,
+  Mnemonic.Jle,
+  Mnemonic.Jne,
+  Mnemonic.Jno,
+  Mnemonic.Jnp,
+  Mnemonic.Jns,
+  Mnemonic.Jo,
+  Mnemonic.Jp,
+  Mnemonic.Js,
+];
+
+export const control: readonly (readonly [Mnemonic, CoreEmitter])[] = [
+  ...JCC.map((m) => [m, jcc] as const),
+  [Mnemonic.Jmp, jmp],
+  [Mnemonic.Call, call],
+  [Mnemonic.Ret, ret],
+  [Mnemonic.Retf, farReturn],
+  [Mnemonic.Loop, loop("none")],
+  [Mnemonic.Loope, loop("e")],
+  [Mnemonic.Loopne, loop("ne")],
+  [Mnemonic.Jcxz, jcxz(Register.CX)],
+  [Mnemonic.Jecxz, jcxz(Register.ECX)],
+  [Mnemonic.Jrcxz, jcxz(Register.RCX)],
+];

@@ -1,0 +1,272 @@
+import { Mnemonic, OpKind, Register } from "iced-x86";
+import { type Bits, Family, flagKind } from "../flags/kinds.ts";
+import { SegIndex, State } from "../state.ts";
+import { MASKS, type RegionEmitter } from "../translate/emitter.ts";
+import type { Label } from "../wasm/code.ts";
+import { Mem, Op, Type } from "../wasm/opcodes.ts";
+import type { CoreEmitter } from "./operands.ts";
+
+type Bytes = 1 | 2 | 4 | 8;
+
+interface StringForm {
+  readonly bytes: Bytes;
+  readonly addressBits: 16 | 32 | 64;
+  readonly source: Register;
+  readonly target: Register;
+  readonly counter: Register;
+  readonly sourceSegment: number;
+  /** Local (i64): bytes to move the indexes by, negative when DF is set. */
+  readonly step: number;
+}
+
+const REGISTERS = {
+  16: [Register.SI, Register.DI, Register.CX],
+  32: [Register.ESI, Register.EDI, Register.ECX],
+  64: [Register.RSI, Register.RDI, Register.RCX],
+} as const;
+
+function addressBits(e: RegionEmitter): 16 | 32 | 64 {
+  for (let i = 0; i < e.insn.operands; i++) {
+    switch (e.insn.opKind(i)) {
+      case OpKind.MemorySegSI:
+      case OpKind.MemoryESDI:
+        return 16;
+      case OpKind.MemorySegESI:
+      case OpKind.MemoryESEDI:
+        return 32;
+      case OpKind.MemorySegRSI:
+      case OpKind.MemoryESRDI:
+        return 64;
+    }
+  }
+  return e.mode.bits;
+}
+
+function form(e: RegionEmitter, bytes: Bytes): StringForm {
+  const c = e.code;
+  const bits = addressBits(e);
+  const [source, target, counter] = REGISTERS[bits];
+  const step = e.temp(Type.i64);
+  c.i64(-bytes);
+  c.i64(bytes);
+  e.loadState(Mem.i32_load, State.eflags);
+  c.i32(0x400);
+  c.op(Op.i32_and);
+  c.op(Op.select);
+  c.set(step);
+  const segment = e.insn.raw.memorySegment;
+  return {
+    bytes,
+    addressBits: bits,
+    source,
+    target,
+    counter,
+    sourceSegment: segment === Register.None ? SegIndex.ds : segment - Register.ES,
+    step,
+  };
+}
+
+function indexAddress(e: RegionEmitter, register: Register, segment: number) {
+  const offset = e.temp(Type.i64);
+  e.gpr(register);
+  e.code.set(offset);
+  return { offset, segment };
+}
+
+function advance(e: RegionEmitter, s: StringForm, register: Register): void {
+  e.gpr(register);
+  e.code.get(s.step);
+  e.code.op(Op.i64_add);
+  e.setGpr(register);
+}
+
+/**
+ * Runs `body` once, or as often as a REP prefix says. State is exact between iterations, so a fault or the end of the
+ * budget there leaves with the count that is left.
+ */
+function repeat(e: RegionEmitter, s: StringForm, body: (done: Label | undefined) => void): void {
+  const c = e.code;
+  if (!e.insn.hasRep && !e.insn.hasRepne) {
+    body(undefined);
+    return;
+  }
+  e.commitFlags();
+  const done = c.block();
+  const again = c.loop();
+  e.gpr(s.counter);
+  c.op(Op.i64_eqz);
+  c.brIf(done);
+  body(done);
+  e.gpr(s.counter);
+  c.op(Op.i64_eqz);
+  c.brIf(done);
+  // Each iteration counts as an instruction; the first is the one the block has paid.
+  c.get(e.budgetLocal);
+  c.op(Op.i32_eqz);
+  c.if();
+  e.leaveForBudget();
+  c.end();
+  c.get(e.budgetLocal);
+  c.i32(1);
+  c.op(Op.i32_sub);
+  c.set(e.budgetLocal);
+  c.br(again);
+  c.end();
+  c.end();
+}
+
+/** One iteration done: the counter goes down. */
+function count(e: RegionEmitter, s: StringForm): void {
+  if (!e.insn.hasRep && !e.insn.hasRepne) return;
+  const c = e.code;
+  e.gpr(s.counter);
+  c.i64(1);
+  c.op(Op.i64_sub);
+  e.setGpr(s.counter);
+}
+
+function movs(bytes: Bytes): CoreEmitter {
+  return (e) => {
+    const s = form(e, bytes);
+    repeat(e, s, () => {
+      const value = e.temp(Type.i64);
+      e.load(indexAddress(e, s.source, s.sourceSegment), bytes);
+      e.code.set(value);
+      e.store(indexAddress(e, s.target, SegIndex.es), bytes, value);
+      advance(e, s, s.source);
+      advance(e, s, s.target);
+      count(e, s);
+    });
+  };
+}
+
+const ACCUMULATOR: Record<Bytes, Register> = { 1: Register.AL, 2: Register.AX, 4: Register.EAX, 8: Register.RAX };
+
+function stos(bytes: Bytes): CoreEmitter {
+  return (e) => {
+    const s = form(e, bytes);
+    repeat(e, s, () => {
+      const value = e.temp(Type.i64);
+      e.gpr(ACCUMULATOR[bytes]);
+      e.code.set(value);
+      e.store(indexAddress(e, s.target, SegIndex.es), bytes, value);
+      advance(e, s, s.target);
+      count(e, s);
+    });
+  };
+}
+
+function lods(bytes: Bytes): CoreEmitter {
+  return (e) => {
+    const s = form(e, bytes);
+    repeat(e, s, () => {
+      e.load(indexAddress(e, s.source, s.sourceSegment), bytes);
+      e.setGpr(ACCUMULATOR[bytes]);
+      advance(e, s, s.source);
+      count(e, s);
+    });
+  };
+}
+
+/** Flags as CMP a, b; a REPE or REPNE ends when ZF is not as its prefix wants. */
+function compare(e: RegionEmitter, s: StringForm, a: number, b: number, done: Label | undefined): void {
+  const c = e.code;
+  const bits = (s.bytes * 8) as Bits;
+  c.get(a);
+  c.set(e.main.a);
+  c.get(b);
+  c.set(e.main.b);
+  c.get(a);
+  c.get(b);
+  c.op(Op.i64_sub);
+  c.i64(MASKS[bits]);
+  c.op(Op.i64_and);
+  c.set(e.main.r);
+  e.useFlags(Family.sub, bits);
+  if (done === undefined) return;
+  c.i32(flagKind(Family.sub, bits));
+  c.set(e.main.kind);
+  e.forgetFlags();
+  c.get(a);
+  c.get(b);
+  c.op(e.insn.hasRepne ? Op.i64_eq : Op.i64_ne);
+  c.brIf(done);
+}
+
+function cmps(bytes: Bytes): CoreEmitter {
+  return (e) => {
+    const s = form(e, bytes);
+    repeat(e, s, (done) => {
+      const a = e.temp(Type.i64);
+      const b = e.temp(Type.i64);
+      e.load(indexAddress(e, s.source, s.sourceSegment), bytes);
+      e.code.set(a);
+      e.load(indexAddress(e, s.target, SegIndex.es), bytes);
+      e.code.set(b);
+      advance(e, s, s.source);
+      advance(e, s, s.target);
+      count(e, s);
+      compare(e, s, a, b, done);
+    });
+  };
+}
+
+function scas(bytes: Bytes): CoreEmitter {
+  return (e) => {
+    const s = form(e, bytes);
+    repeat(e, s, (done) => {
+      const a = e.temp(Type.i64);
+      const b = e.temp(Type.i64);
+      e.gpr(ACCUMULATOR[bytes]);
+      e.code.set(a);
+      e.load(indexAddress(e, s.target, SegIndex.es), bytes);
+      e.code.set(b);
+      advance(e, s, s.target);
+      count(e, s);
+      compare(e, s, a, b, done);
+    });
+  };
+}
+
+/** INS and OUTS leave to the run loop, element by element. */
+function portString(e: RegionEmitter, input: boolean, bytes: Bytes): void {
+  const c = e.code;
+  const bits = addressBits(e);
+  const segment = e.insn.raw.memorySegment;
+  c.i32(bytes);
+  c.i32(bits);
+  c.i32(input ? SegIndex.es : segment === Register.None ? SegIndex.ds : segment - Register.ES);
+  c.i32((input ? 1 : 0) | (e.insn.hasRep || e.insn.hasRepne ? 2 : 0));
+  e.endSystem("portString", [Type.i32, Type.i32, Type.i32, Type.i32]);
+}
+
+/** MOVSD and CMPSD name SSE instructions too: those are told apart by their code, in the vector registry. */
+export const strings: readonly (readonly [Mnemonic, CoreEmitter])[] = [
+  [Mnemonic.Movsb, movs(1)],
+  [Mnemonic.Movsw, movs(2)],
+  [Mnemonic.Movsq, movs(8)],
+  [Mnemonic.Stosb, stos(1)],
+  [Mnemonic.Stosw, stos(2)],
+  [Mnemonic.Stosd, stos(4)],
+  [Mnemonic.Stosq, stos(8)],
+  [Mnemonic.Lodsb, lods(1)],
+  [Mnemonic.Lodsw, lods(2)],
+  [Mnemonic.Lodsd, lods(4)],
+  [Mnemonic.Lodsq, lods(8)],
+  [Mnemonic.Cmpsb, cmps(1)],
+  [Mnemonic.Cmpsw, cmps(2)],
+  [Mnemonic.Cmpsq, cmps(8)],
+  [Mnemonic.Scasb, scas(1)],
+  [Mnemonic.Scasw, scas(2)],
+  [Mnemonic.Scasd, scas(4)],
+  [Mnemonic.Scasq, scas(8)],
+  [Mnemonic.Insb, (e) => portString(e, true, 1)],
+  [Mnemonic.Insw, (e) => portString(e, true, 2)],
+  [Mnemonic.Insd, (e) => portString(e, true, 4)],
+  [Mnemonic.Outsb, (e) => portString(e, false, 1)],
+  [Mnemonic.Outsw, (e) => portString(e, false, 2)],
+  [Mnemonic.Outsd, (e) => portString(e, false, 4)],
+];
+
+/** The string forms of the two ambiguous mnemonics. */
+export const stringCodes = { movsd: movs(4), cmpsd: cmps(4) };

@@ -1,0 +1,210 @@
+import type { GuestRam } from "./ram.ts";
+
+/** Physical address bits that page tables may use; CPUID 80000008H says the same. */
+export const PHYSICAL_BITS = 40;
+
+/** What a page walk needs to know of the processor. */
+export interface PagingState {
+  readonly cr0: number;
+  /** CR3 without PCID and flags: physical address. */
+  readonly root: number;
+  readonly cr4: number;
+  readonly efer: number;
+  /** RFLAGS.AC. */
+  readonly ac: boolean;
+}
+
+export interface Access {
+  readonly write: boolean;
+  readonly user: boolean;
+  readonly execute: boolean;
+  /** An access by the processor itself (descriptor tables): supervisor whatever the CPL, and never let through by AC. */
+  readonly system: boolean;
+  /** Set A and D bits. False for a debugger's look. */
+  readonly mark: boolean;
+}
+
+export type Walk =
+  | { readonly ok: true; readonly page: number; readonly userPage: boolean; readonly canWrite: boolean }
+  | { readonly ok: false; readonly errorCode: number };
+
+const CR0_WP = 1 << 16;
+const CR0_PG = 1 << 31;
+const CR4 = { PSE: 1 << 4, PAE: 1 << 5, LA57: 1 << 12, SMEP: 1 << 20, SMAP: 1 << 21 } as const;
+const EFER = { LMA: 1 << 10, NXE: 1 << 11 } as const;
+const BIT = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80 } as const;
+/** Bits of a #PF error code. */
+const CODE = { P: 1, W: 2, U: 4, RSVD: 8, I: 16 } as const;
+
+interface Level {
+  readonly shift: number;
+  readonly indexBits: number;
+  /** An entry here may map a large page. */
+  readonly large: boolean;
+}
+
+const LONG: readonly Level[] = [
+  { shift: 48, indexBits: 9, large: false },
+  { shift: 39, indexBits: 9, large: false },
+  { shift: 30, indexBits: 9, large: true },
+  { shift: 21, indexBits: 9, large: true },
+  { shift: 12, indexBits: 9, large: false },
+];
+const PAE: readonly Level[] = [
+  { shift: 30, indexBits: 2, large: false },
+  { shift: 21, indexBits: 9, large: true },
+  { shift: 12, indexBits: 9, large: false },
+];
+const LEGACY: readonly Level[] = [
+  { shift: 22, indexBits: 10, large: true },
+  { shift: 12, indexBits: 10, large: false },
+];
+
+export function pagingOn(s: PagingState): boolean {
+  return (s.cr0 & CR0_PG) !== 0;
+}
+
+/** Linear to guest-physical for the 4 KiB page of `linear` (low and high halves), with rights, A and D bits. */
+export function walk(ram: GuestRam, s: PagingState, low: number, high: number, access: Access): Walk {
+  if (!pagingOn(s)) return { ok: true, page: (low & ~0xfff) >>> 0, userPage: true, canWrite: true };
+  const wide = (s.cr4 & CR4.PAE) !== 0;
+  const long = (s.efer & EFER.LMA) !== 0;
+  const levels = long ? ((s.cr4 & CR4.LA57) !== 0 ? LONG : LONG.slice(1)) : wide ? PAE : LEGACY;
+  return wide ? walkWide(ram, s, levels, long, low, high, access) : walkLegacy(ram, s, low, access);
+}
+
+function fault(s: PagingState, access: Access, code: number): Walk {
+  const fetch = access.execute && ((s.efer & EFER.NXE) !== 0 || (s.cr4 & CR4.SMEP) !== 0);
+  return {
+    ok: false,
+    errorCode: code | (access.write ? CODE.W : 0) | (access.user && !access.system ? CODE.U : 0) | (fetch ? CODE.I : 0),
+  };
+}
+
+/** Whether the rights gathered on the way allow the access. */
+function allowed(s: PagingState, access: Access, writable: boolean, userPage: boolean, noExecute: boolean): boolean {
+  const user = access.user && !access.system;
+  if (user && !userPage) return false;
+  if (access.write && !writable && (user || (s.cr0 & CR0_WP) !== 0)) return false;
+  if (access.execute) {
+    if (noExecute) return false;
+    return user || !userPage || (s.cr4 & CR4.SMEP) === 0;
+  }
+  return user || !userPage || (s.cr4 & CR4.SMAP) === 0 || (s.ac && !access.system);
+}
+
+interface Entry {
+  readonly host: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+function readEntry(ram: GuestRam, gpa: number, bytes: 4 | 8): Entry | undefined {
+  const slot = ram.find(gpa);
+  if (slot === undefined) return undefined;
+  const host = slot.host + (gpa - slot.gpa);
+  return {
+    host,
+    low: ram.words[host >>> 2] as number,
+    high: bytes === 8 ? (ram.words[(host >>> 2) + 1] as number) : 0,
+  };
+}
+
+function mark(ram: GuestRam, entry: Entry, bits: number): void {
+  if ((entry.low & bits) !== bits) ram.words[entry.host >>> 2] = entry.low | bits;
+}
+
+function finish(
+  ram: GuestRam,
+  s: PagingState,
+  access: Access,
+  path: readonly Entry[],
+  rights: { writable: boolean; userPage: boolean; noExecute: boolean },
+  page: number,
+): Walk {
+  if (!allowed(s, access, rights.writable, rights.userPage, rights.noExecute)) return fault(s, access, CODE.P);
+  const leaf = path.at(-1) as Entry;
+  if (access.mark) {
+    for (const entry of path.slice(0, -1)) mark(ram, entry, BIT.A);
+    mark(ram, leaf, access.write ? BIT.A | BIT.D : BIT.A);
+  }
+  const user = access.user && !access.system;
+  const canWrite = (rights.writable || (!user && (s.cr0 & CR0_WP) === 0)) && (access.write || (leaf.low & BIT.D) !== 0);
+  return { ok: true, page, userPage: rights.userPage, canWrite };
+}
+
+function walkWide(
+  ram: GuestRam,
+  s: PagingState,
+  levels: readonly Level[],
+  long: boolean,
+  low: number,
+  high: number,
+  access: Access,
+): Walk {
+  let table = long ? s.root - (s.root % 4096) : s.root - (s.root % 32);
+  const rights = { writable: true, userPage: true, noExecute: false };
+  const path: Entry[] = [];
+  for (const [depth, level] of levels.entries()) {
+    const index = indexOf(low, high, level);
+    const entry = readEntry(ram, table + index * 8, 8);
+    if (entry === undefined || (entry.low & BIT.P) === 0) return fault(s, access, 0);
+    const topPae = !long && depth === 0;
+    const large = level.large && (entry.low & BIT.PS) !== 0;
+    if (reserved(s, entry, level, large, topPae)) return fault(s, access, CODE.P | CODE.RSVD);
+    if (!topPae) {
+      rights.writable &&= (entry.low & BIT.W) !== 0;
+      rights.userPage &&= (entry.low & BIT.U) !== 0;
+      rights.noExecute ||= entry.high < 0 && (s.efer & EFER.NXE) !== 0;
+      path.push(entry);
+    }
+    const target = (entry.high & 0xfffff) * 0x1_0000_0000 + ((entry.low & ~0xfff) >>> 0);
+    if (level.shift === 12) return finish(ram, s, access, path, rights, target);
+    if (large) {
+      const size = 2 ** level.shift;
+      const inside = (level.shift === 30 ? low & 0x3fff_f000 : low & 0x1f_f000) >>> 0;
+      return finish(ram, s, access, path, rights, target - (target % size) + inside);
+    }
+    table = target;
+  }
+  return fault(s, access, 0);
+}
+
+function indexOf(low: number, high: number, level: Level): number {
+  const mask = (1 << level.indexBits) - 1;
+  if (level.shift >= 32) return (high >>> (level.shift - 32)) & mask;
+  // Bits on both sides of 32: only the directory-pointer level of long mode, and there the field is 30 to 38.
+  const joined = (low >>> level.shift) | (level.shift + level.indexBits > 32 ? high << (32 - level.shift) : 0);
+  return joined & mask;
+}
+
+function reserved(s: PagingState, entry: Entry, level: Level, large: boolean, topPae: boolean): boolean {
+  if ((entry.high & 0x000f_ffff) >>> (PHYSICAL_BITS - 32) !== 0) return true;
+  if (entry.high < 0 && (s.efer & EFER.NXE) === 0) return true;
+  if (topPae) return (entry.low & 0x1e6) !== 0 || entry.high < 0;
+  if ((s.efer & EFER.LMA) === 0 && (entry.high & 0x7ff0_0000) !== 0) return true;
+  if (!level.large && level.shift > 12 && (entry.low & BIT.PS) !== 0) return true;
+  return large && (entry.low & (level.shift === 30 ? 0x3fff_e000 : 0x1f_e000)) !== 0;
+}
+
+function walkLegacy(ram: GuestRam, s: PagingState, low: number, access: Access): Walk {
+  let table = s.root - (s.root % 4096);
+  const rights = { writable: true, userPage: true, noExecute: false };
+  const path: Entry[] = [];
+  for (const level of LEGACY) {
+    const entry = readEntry(ram, table + ((low >>> level.shift) & 0x3ff) * 4, 4);
+    if (entry === undefined || (entry.low & BIT.P) === 0) return fault(s, access, 0);
+    rights.writable &&= (entry.low & BIT.W) !== 0;
+    rights.userPage &&= (entry.low & BIT.U) !== 0;
+    path.push(entry);
+    if (level.large && (entry.low & BIT.PS) !== 0 && (s.cr4 & CR4.PSE) !== 0) {
+      if ((entry.low & 0x20_0000) !== 0) return fault(s, access, CODE.P | CODE.RSVD);
+      // PSE-36: bits 13 to 20 are bits 32 to 39 of the address.
+      const page = ((entry.low >>> 13) & 0xff) * 0x1_0000_0000 + ((entry.low & 0xffc0_0000) >>> 0);
+      return finish(ram, s, access, path, rights, page + (low & 0x3f_f000));
+    }
+    table = (entry.low & ~0xfff) >>> 0;
+    if (level.shift === 12) return finish(ram, s, access, path, rights, table);
+  }
+  return fault(s, access, 0);
+}

@@ -1,0 +1,450 @@
+import type { DebugRequest } from "../../backend.ts";
+import type { Exit, InterruptedBy } from "../../exit.ts";
+import type { Entry, Translations } from "./code/translations.ts";
+import { type Cpu, EFLAGS } from "./cpu.ts";
+import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
+import { Jump, State, Vector } from "./state.ts";
+import { deliver, type Event, hasErrorCode } from "./system/interrupts.ts";
+import { SITE_JUMP, SITE_SYSTEM } from "./translate/emitter.ts";
+
+/** Instructions between two looks at the clock: from the first slice up, as they turn out to take less than a millisecond. */
+const FIRST_SLICE = 10_000;
+const LAST_SLICE = 4_000_000;
+const UNBOUNDED = 0x3fff_ffff;
+/** DR6 as it reads with no bit set. */
+const DR6_CLEAR = 0xffff_0ff0n;
+const DR6_BS = 0x4000n;
+
+/** Runs one vCPU: enters translated code, carries out what leaves it, and decides when the caller gets an exit. */
+export class Processor {
+  readonly #cpu: Cpu;
+  readonly #code: Translations;
+  #deadline: number | undefined;
+  #limit: number | undefined;
+  #slice = FIRST_SLICE;
+  #kicked = false;
+  #windowWanted = false;
+  /** The instruction at RIP has an MMIO answer waiting. */
+  #restart = false;
+  queuedInterrupt: number | undefined;
+  queuedNmi = false;
+  queuedException: { vector: number; errorCode: number | undefined } | undefined;
+  #request: DebugRequest = {};
+  #breakpoints = new Map<bigint, number>();
+  #guestBreakpoints: { index: number; address: bigint }[] = [];
+  /** A breakpoint already reported: the next run goes past it. */
+  #passBreakpoint: bigint | undefined;
+  #debuggerWatches: readonly Watchpoint[] = [];
+
+  constructor(cpu: Cpu, code: Translations) {
+    this.#cpu = cpu;
+    this.#code = code;
+    cpu.debugChanged = () => this.#updateDebug();
+  }
+
+  setDeadline(deadlineMs: number | undefined): void {
+    this.#deadline = deadlineMs;
+  }
+  setInstructionLimit(count: number | undefined): void {
+    this.#limit = count === undefined ? undefined : this.#cpu.instructions + count;
+  }
+  kick(): void {
+    this.#kicked = true;
+  }
+  requestWindow(wanted: boolean): void {
+    this.#windowWanted = wanted;
+  }
+
+  get interruptReady(): boolean {
+    const cpu = this.#cpu;
+    const open = (cpu.get(State.eflags) & EFLAGS.IF) !== 0 && !cpu.inShadow;
+    return open && this.queuedInterrupt === undefined && this.queuedException === undefined;
+  }
+
+  /** RIP or memory was changed from outside: an unanswered exit is void. */
+  abandon(): void {
+    this.#cpu.resume = undefined;
+    this.#restart = false;
+    this.#passBreakpoint = undefined;
+    this.#cpu.access.startInstruction();
+  }
+
+  // --- Debugging -------------------------------------------------------------------------------------------------
+
+  debug(request: DebugRequest): void {
+    this.#request = request;
+    this.#breakpoints = new Map();
+    const watches: Watchpoint[] = [];
+    for (const [index, b] of (request.breakpoints ?? []).entries()) {
+      if (b.on === "execute") this.#breakpoints.set(b.address, index);
+      else watches.push({ index, address: b.address, bytes: b.bytes ?? 1, reads: b.on === "readWrite" });
+    }
+    this.#debuggerWatches = watches;
+    this.#updateDebug();
+  }
+
+  /** Puts the debugger's breakpoints, else the guest's, into force. */
+  #updateDebug(): void {
+    const cpu = this.#cpu;
+    const own = decodeDr7(cpu.get(State.dr + 5 * 8), (i) => cpu.get64(State.dr + i * 8));
+    const mine = this.#breakpoints.size > 0 || this.#debuggerWatches.length > 0;
+    this.#guestBreakpoints = mine ? [] : own.execute;
+    cpu.access.watchpoints = new Watchpoints(mine ? this.#debuggerWatches : own.data);
+    const stops = new Set([...this.#breakpoints.keys(), ...this.#guestBreakpoints.map((b) => b.address)]);
+    const changed = stops.size !== this.#code.stops.size || [...stops].some((s) => !this.#code.stops.has(s));
+    cpu.flushTlb();
+    if (!changed) return;
+    this.#code.stops = stops;
+    this.#code.dropAll();
+  }
+
+  get #debuggerWatching(): boolean {
+    return this.#debuggerWatches.length > 0;
+  }
+
+  #debugExit(dr6: bigint): Exit {
+    const cpu = this.#cpu;
+    let dr7 = 0x400n;
+    for (const [index, b] of (this.#request.breakpoints ?? []).entries()) {
+      const kind = b.on === "execute" ? 0n : b.on === "write" ? 1n : 3n;
+      const length = { 1: 0n, 2: 1n, 4: 3n, 8: 2n }[b.bytes ?? 1];
+      dr7 |= (2n << BigInt(index * 2)) | ((kind | (length << 2n)) << BigInt(16 + index * 4));
+    }
+    return { kind: "debug", exception: 1, pc: cpu.rip, dr6: DR6_CLEAR | dr6, dr7 };
+  }
+
+  // --- The run loop ----------------------------------------------------------------------------------------------
+
+  run(): Exit {
+    this.#code.beginRun();
+    const shutdown = this.#resume();
+    if (shutdown !== undefined) return shutdown;
+    for (;;) {
+      const exit = this.#event() ?? this.#advance();
+      if (exit !== undefined) return exit;
+    }
+  }
+
+  /** Takes the caller's answer to the last exit. */
+  #resume(): Exit | undefined {
+    const cpu = this.#cpu;
+    const { resume } = cpu;
+    if (resume === undefined) return undefined;
+    cpu.resume = undefined;
+    return resume() ? undefined : this.#pending();
+  }
+
+  /** What comes before the next instruction. */
+  #event(): Exit | undefined {
+    const cpu = this.#cpu;
+    const waiting = cpu.exits.shift();
+    if (waiting !== undefined) return waiting;
+    if (this.#restart) return undefined;
+    if (this.#kicked) {
+      this.#kicked = false;
+      return interrupted("kick");
+    }
+    if (this.queuedException !== undefined) {
+      const { vector, errorCode } = this.queuedException;
+      this.queuedException = undefined;
+      return this.#deliver({ vector, errorCode, software: false, external: false });
+    }
+    if (this.queuedNmi && !cpu.nmiBlocked && !cpu.inShadow) {
+      this.queuedNmi = false;
+      cpu.nmiBlocked = true;
+      return this.#deliver({ vector: Vector.NMI, errorCode: undefined, software: false, external: true });
+    }
+    if (this.queuedInterrupt !== undefined) {
+      const vector = this.queuedInterrupt;
+      this.queuedInterrupt = undefined;
+      return this.#deliver({ vector, errorCode: undefined, software: false, external: true });
+    }
+    if (this.#windowWanted && this.interruptReady) return { kind: "irqWindow" };
+    return undefined;
+  }
+
+  #deliver(event: Event): Exit | undefined {
+    return deliver(this.#cpu, event) ? undefined : { kind: "shutdown" };
+  }
+
+  #fault(vector: number, errorCode: number | undefined): Exit | undefined {
+    const cpu = this.#cpu;
+    const code = hasErrorCode(vector) && cpu.protectedMode ? (errorCode ?? 0) : undefined;
+    return this.#deliver({ vector, errorCode: code, software: false, external: false });
+  }
+
+  #advance(): Exit | undefined {
+    const cpu = this.#cpu;
+    if (this.#deadline !== undefined && performance.now() >= this.#deadline && !this.#restart) {
+      return interrupted("timeout");
+    }
+    const left = this.#limit === undefined ? UNBOUNDED : this.#limit - cpu.instructions;
+    if (left <= 0 && !this.#restart) return interrupted("maxInstructions");
+    const breakpoint = this.#breakpoint();
+    if (breakpoint !== undefined) return breakpoint === "delivered" ? undefined : breakpoint;
+    const single =
+      this.#restart || this.#request.singleStep === true || (cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0;
+    if (single) return this.#step();
+    if (this.#deadline === undefined) return this.#runSlice(Math.min(left, UNBOUNDED));
+    const started = performance.now();
+    const exit = this.#runSlice(Math.min(left, this.#slice));
+    if (exit === undefined) this.#adaptSlice(performance.now() - started);
+    return exit;
+  }
+
+  #adaptSlice(elapsedMs: number): void {
+    if (elapsedMs < 0.5) this.#slice = Math.min(this.#slice * 2, LAST_SLICE);
+    else if (elapsedMs > 2) this.#slice = Math.max(this.#slice / 2, FIRST_SLICE);
+  }
+
+  /** An execution breakpoint at RIP. */
+  #breakpoint(): Exit | "delivered" | undefined {
+    const cpu = this.#cpu;
+    if (this.#code.stops.size === 0 || this.#restart) return undefined;
+    const { rip } = cpu;
+    const pass = this.#passBreakpoint === rip;
+    this.#passBreakpoint = undefined;
+    if (pass || (cpu.get(State.eflags) & EFLAGS.RF) !== 0) return undefined;
+    const index = this.#breakpoints.get(rip);
+    if (index !== undefined) {
+      this.#passBreakpoint = rip;
+      return this.#debugExit(1n << BigInt(index));
+    }
+    const own = this.#guestBreakpoints.find((b) => b.address === rip);
+    if (own === undefined) return undefined;
+    cpu.set64(State.dr + 32, cpu.get64(State.dr + 32) | (1n << BigInt(own.index)));
+    return this.#fault(Vector.DB, undefined) ?? "delivered";
+  }
+
+  /** Runs translated code until it needs the run loop. */
+  #runSlice(budget: number): Exit | undefined {
+    const cpu = this.#cpu;
+    cpu.sliceBudget = budget;
+    cpu.set(State.budget, budget);
+    let again = true;
+    while (again) {
+      const entry = this.#entry();
+      if (entry === "step") {
+        this.#settle();
+        return this.#step();
+      }
+      if (entry === "fault") {
+        this.#settle();
+        return this.#pending();
+      }
+      const before = cpu.get(State.budget);
+      entry.run(entry.block);
+      again = this.#left(before);
+    }
+    this.#settle();
+    return this.#pending();
+  }
+
+  /** Counts the slice's instructions and closes it. */
+  #settle(): void {
+    const cpu = this.#cpu;
+    cpu.retired += cpu.sliceBudget - cpu.get(State.budget);
+    cpu.sliceBudget = 0;
+    cpu.set(State.budget, 0);
+  }
+
+  /** Translated code for RIP. */
+  #entry(): Entry | "step" | "fault" {
+    const cpu = this.#cpu;
+    const { mode } = cpu;
+    const linear = mode.csBase === 0n ? cpu.rip : (cpu.rip + mode.csBase) & 0xffff_ffffn;
+    const known = this.#cached(linear);
+    if (known !== undefined) return known;
+    if (mode.csLimit >= 0 && cpu.rip > BigInt(mode.csLimit)) {
+      cpu.raise(Vector.GP, 0);
+      return "fault";
+    }
+    const gpa = cpu.access.fetch(linear);
+    if (gpa === undefined) return "fault";
+    return this.#code.lookup(linear, gpa, mode) ?? "step";
+  }
+
+  /** The jump cache as generated code asks it. */
+  #cached(linear: bigint): Entry | undefined {
+    const cpu = this.#cpu;
+    const low = Number(linear & 0xffff_ffffn);
+    const index = (low ^ Number((linear >> 12n) & 0xffff_ffffn)) & (Jump.entries - 1);
+    const at = State.jumps + index * Jump.size;
+    if (cpu.get(at + Jump.mode) !== cpu.get(State.jumpTag) || cpu.get64(at + Jump.linear) !== linear) return undefined;
+    return this.#code.entryOf(cpu.get(at + Jump.func), cpu.get(at + Jump.entry));
+  }
+
+  /** Makes the state exact after generated code came back. True to go on in this slice. */
+  #left(before: number): boolean {
+    const cpu = this.#cpu;
+    const site = cpu.get(State.site);
+    if (site === SITE_JUMP) return cpu.get(State.budget) > 0 && this.#code.stops.size === 0;
+    if (site === SITE_SYSTEM)
+      return cpu.pending === undefined && cpu.exits.length === 0 && !this.#interesting && this.#code.stops.size === 0;
+    const where = this.#code.site(cpu.get(State.region), site);
+    if (where === undefined) throw new TypeError(`Unexpected leave at site ${site} of region ${cpu.get(State.region)}`);
+    cpu.rip = where.rip;
+    if (where.flagKind >= 0) cpu.set(State.flagKind, where.flagKind);
+    cpu.set(State.budget, cpu.get(State.budget) + where.unexecuted);
+    if (where.reason === "budget") {
+      // Not enough left for a whole block: the rest goes one instruction at a time.
+      if (cpu.get(State.budget) === before && before > 0) this.#stepNext = true;
+      else if (cpu.get(State.budget) > 0 && cpu.get(State.budget) < 64) this.#stepNext = true;
+    } else if (where.reason !== "helper") cpu.raise(where.reason.vector, where.reason.errorCode);
+    return false;
+  }
+  #stepNext = false;
+
+  /** Whether something outside the instruction stream may have to happen now. */
+  get #interesting(): boolean {
+    return (
+      this.queuedNmi ||
+      this.#windowWanted ||
+      this.#kicked ||
+      (this.#cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0
+    );
+  }
+
+  /** Carries out what generated code or a helper left pending. */
+  #pending(): Exit | undefined {
+    const cpu = this.#cpu;
+    const { pending } = cpu;
+    cpu.pending = undefined;
+    if (pending === undefined) {
+      if (!this.#stepNext) return undefined;
+      this.#stepNext = false;
+      const left = this.#limit === undefined ? 1 : this.#limit - cpu.instructions;
+      return left > 0 ? this.#step() : undefined;
+    }
+    switch (pending.kind) {
+      case "retry":
+        return this.#step();
+      case "raise":
+        return this.#fault(pending.fault.vector, pending.fault.errorCode);
+      case "interrupt":
+        return this.#softwareInterrupt(pending.vector, pending.next);
+      case "exit":
+        this.#restart = cpu.resume === undefined;
+        return cpu.exits.shift();
+    }
+  }
+
+  #softwareInterrupt(vector: number, next: bigint): Exit | undefined {
+    const cpu = this.#cpu;
+    cpu.rip = next;
+    cpu.retired++;
+    return this.#deliver({ vector, errorCode: undefined, software: true, external: false });
+  }
+
+  /** One instruction on its own: MMIO, writes to code, page ends, single steps. */
+  #step(): Exit | undefined {
+    const cpu = this.#cpu;
+    this.#stepNext = false;
+    const trap = (cpu.get(State.eflags) & EFLAGS.TF) !== 0;
+    // RF holds for one instruction; IRET sets it for the next one.
+    const resumed = (cpu.get(State.eflags) & EFLAGS.RF) !== 0;
+    const shadow = cpu.inShadow;
+    if (this.#restart) cpu.access.restartInstruction();
+    else cpu.access.startInstruction();
+    this.#restart = false;
+    const watchpoints = cpu.access.watchpoints;
+    if (watchpoints !== undefined) watchpoints.hits = 0;
+    const before = cpu.instructions;
+    cpu.stepping = true;
+    const failure = this.#executeOne();
+    cpu.stepping = false;
+    if (failure !== undefined) return failure;
+    const retired = cpu.instructions !== before;
+    const outcome = this.#pendingAfterStep();
+    if (outcome !== undefined) return outcome;
+    const done = retired || cpu.instructions !== before;
+    if (done && resumed) cpu.set(State.eflags, cpu.get(State.eflags) & ~EFLAGS.RF);
+    return this.#trap(trap && !shadow && retired, done);
+  }
+  #pendingAfterStep(): Exit | undefined {
+    const cpu = this.#cpu;
+    if (cpu.pending === undefined) return undefined;
+    return this.#pending();
+  }
+
+  /** Debug traps behind an instruction: TF, watchpoints, the debugger's single step. */
+  #trap(tf: boolean, done: boolean): Exit | undefined {
+    const cpu = this.#cpu;
+    const hits = BigInt(cpu.access.watchpoints?.hits ?? 0);
+    if (this.#debuggerWatching && hits !== 0n) return this.#queueBehind(this.#debugExit(hits));
+    if (this.#request.singleStep === true && done) return this.#queueBehind(this.#debugExit(DR6_BS));
+    if (!tf && hits === 0n) return undefined;
+    cpu.set64(State.dr + 32, cpu.get64(State.dr + 32) | hits | (tf ? DR6_BS : 0n));
+    return this.#fault(Vector.DB, undefined);
+  }
+
+  /** Exits of the instruction itself go first. */
+  #queueBehind(exit: Exit): Exit | undefined {
+    const { exits } = this.#cpu;
+    if (exits.length === 0) return exit;
+    exits.push(exit);
+    return undefined;
+  }
+
+  /** Fetches, translates and runs the instruction at RIP. Returns an exit only when there is no instruction to run. */
+  #executeOne(): Exit | undefined {
+    const cpu = this.#cpu;
+    const { mode } = cpu;
+    const linear = mode.csBase === 0n ? cpu.rip : (cpu.rip + mode.csBase) & 0xffff_ffffn;
+    const bytes = this.#fetch(linear);
+    if (bytes === undefined) return this.#pending();
+    const step = this.#code.step(cpu.rip, bytes, mode);
+    if (step === undefined) {
+      // Longer than 15 bytes, or beyond the segment's limit.
+      cpu.raise(Vector.GP, 0);
+      return this.#pending();
+    }
+    cpu.sliceBudget = 1;
+    cpu.set(State.budget, 1);
+    step.run(0);
+    this.#left(-1);
+    this.#stepNext = false;
+    this.#settle();
+    return undefined;
+  }
+
+  /** Up to 15 instruction bytes, across two pages where needed. Undefined with the fault or exit pending. */
+  #fetch(linear: bigint): Uint8Array | undefined {
+    const cpu = this.#cpu;
+    const { mode } = cpu;
+    const gpa = cpu.access.fetch(linear);
+    if (gpa === undefined) return undefined;
+    const within = mode.csLimit < 0 ? 15 : Math.min(15, mode.csLimit - Number(cpu.rip) + 1);
+    const first = this.#codeBytes(gpa, Math.min(within, 4096 - (gpa & 0xfff)));
+    if (first === undefined) return undefined;
+    if (first.length >= within || this.#code.step(cpu.rip, first, mode) !== undefined) return first;
+    const next = mode.bits === 64 ? linear + BigInt(first.length) : (linear + BigInt(first.length)) & 0xffff_ffffn;
+    const second = cpu.access.fetch(next);
+    if (second === undefined) return undefined;
+    const rest = this.#codeBytes(second, within - first.length);
+    return rest === undefined ? undefined : Buffer.concat([first, rest]);
+  }
+
+  #codeBytes(gpa: number, count: number): Uint8Array | undefined {
+    const cpu = this.#cpu;
+    const slot = cpu.ram.find(gpa);
+    if (slot === undefined) {
+      cpu.exits.push({
+        kind: "internalError",
+        suberror: 1,
+        name: "instruction fetch from unmapped memory",
+        data: [BigInt(gpa)],
+        instruction: new Uint8Array(0),
+      });
+      cpu.pending = { kind: "exit" };
+      cpu.resume = () => true;
+      return undefined;
+    }
+    const host = slot.host + (gpa - slot.gpa);
+    return cpu.ram.bytes.slice(host, host + count);
+  }
+}
+
+function interrupted(by: InterruptedBy): Exit {
+  return { kind: "interrupted", by };
+}

@@ -1,0 +1,203 @@
+import type { BackendVcpu, BackendVcpuOptions, CpuidEntry, DebugRequest, VcpuState } from "../../backend.ts";
+import { DisposedError, GuestStateError } from "../../errors.ts";
+import type { Exit } from "../../exit.ts";
+import type { RegisterAccess } from "../../registers.ts";
+import { lowOf } from "./access.ts";
+import { Translations } from "./code/translations.ts";
+import { Cpu } from "./cpu.ts";
+import { plainHelpers, systemHelpers } from "./helpers.ts";
+import { Processor } from "./processor.ts";
+import { SoftRegisters } from "./register-access.ts";
+import { reset } from "./reset.ts";
+import { State } from "./state.ts";
+import type { SoftVm } from "./vm.ts";
+
+/** What `saveState` calls the parts. */
+const PART = { state: "state", msrs: "msrs" } as const;
+/** The architectural part of the state: everything in front of scratch, TLB and jump cache. */
+const SAVED_BYTES = State.scratch;
+
+/** One virtual processor of the software CPU. */
+export class SoftVcpu implements BackendVcpu {
+  readonly id: number;
+  readonly registers: RegisterAccess;
+  readonly #cpu: Cpu;
+  readonly #processor: Processor;
+  readonly #code: Translations;
+  readonly #vm: SoftVm;
+  readonly #changed = (): void => {
+    this.#cpu.flushTlb();
+    this.#code.dropAll();
+  };
+  #disposed = false;
+
+  constructor(vm: SoftVm, id: number, options: BackendVcpuOptions) {
+    this.id = id;
+    this.#vm = vm;
+    const cpu = new Cpu(id, vm.ram, vm.tracker, vm.modes);
+    this.#cpu = cpu;
+    cpu.cpuidTable = options.cpuid ?? vm.engine.cpuid;
+    cpu.msrPolicy = vm.msrPolicy;
+    reset(cpu);
+    this.#code = new Translations(cpu, vm.engine.translator, imports(cpu, vm));
+    this.#processor = new Processor(cpu, this.#code);
+    this.registers = new SoftRegisters(cpu, this.#processor, () => this.#alive());
+    vm.ram.changed.add(this.#changed);
+  }
+
+  #alive(): void {
+    if (this.#disposed || this.#vm.disposed) throw new DisposedError("vCPU");
+  }
+
+  run(): Exit {
+    this.#alive();
+    return this.#processor.run();
+  }
+  setDeadline(deadlineMs: number | undefined): void {
+    this.#processor.setDeadline(deadlineMs);
+  }
+  setInstructionLimit(count: number | undefined): void {
+    this.#processor.setInstructionLimit(count);
+  }
+  instructionCount(): number {
+    return this.#cpu.instructions;
+  }
+  kick(): void {
+    this.#processor.kick();
+  }
+
+  get interruptReady(): boolean {
+    this.#alive();
+    return this.#processor.interruptReady;
+  }
+  injectInterrupt(vector: number): void {
+    this.#alive();
+    this.#processor.queuedInterrupt = vector;
+  }
+  injectNmi(): void {
+    this.#alive();
+    this.#processor.queuedNmi = true;
+  }
+  injectException(vector: number, errorCode?: number): void {
+    this.#alive();
+    this.#processor.queuedException = { vector, errorCode };
+  }
+  requestInterruptWindow(wanted: boolean): void {
+    this.#processor.requestWindow(wanted);
+  }
+  debug(request: DebugRequest): void {
+    this.#alive();
+    this.#processor.debug(request);
+  }
+
+  translate(gva: bigint): number | undefined {
+    this.#alive();
+    const found = this.#cpu.access.probe(gva, { write: false, user: false, execute: false, system: true });
+    if (found.ok) return found.page + (lowOf(gva) & 0xfff);
+    return undefined;
+  }
+
+  cpuid(): readonly CpuidEntry[] {
+    return this.#cpu.cpuidTable;
+  }
+
+  /** The faults that led to the last shutdown, oldest first. */
+  get faultChain(): readonly { vector: number; errorCode: number | undefined }[] {
+    return this.#cpu.faultChain;
+  }
+
+  saveState(): VcpuState {
+    this.#alive();
+    const cpu = this.#cpu;
+    const state = new Uint8Array(cpu.view.buffer, cpu.view.byteOffset, SAVED_BYTES).slice();
+    const msrs = {
+      values: [...cpu.msrs.values].map(([index, value]) => [index, value.toString()]),
+      tscOffset: cpu.msrs.tscOffset.toString(),
+      retired: cpu.instructions,
+      random: cpu.random.toString(),
+      events: this.registers.readEvents(),
+    };
+    return {
+      backend: "soft",
+      parts: { [PART.state]: state, [PART.msrs]: new TextEncoder().encode(JSON.stringify(msrs)) },
+    };
+  }
+
+  restoreState(saved: VcpuState): void {
+    this.#alive();
+    const state = saved.parts[PART.state];
+    const msrs = saved.parts[PART.msrs];
+    if (saved.backend !== "soft" || state?.length !== SAVED_BYTES || msrs === undefined) {
+      throw new GuestStateError([{ what: "vCPU state", rule: "must come from the soft backend's saveState()" }], {
+        remedy: "restore it on the backend and version that saved it",
+      });
+    }
+    const cpu = this.#cpu;
+    const read = JSON.parse(new TextDecoder().decode(msrs)) as {
+      values: [number, string][];
+      tscOffset: string;
+      retired: number;
+      random: string;
+      events: Parameters<RegisterAccess["writeEvents"]>[0];
+    };
+    this.#processor.abandon();
+    cpu.exits.length = 0;
+    new Uint8Array(cpu.view.buffer, cpu.view.byteOffset, SAVED_BYTES).set(state);
+    cpu.msrs.values.clear();
+    for (const [index, value] of read.values) cpu.msrs.values.set(index, BigInt(value));
+    cpu.msrs.tscOffset = BigInt(read.tscOffset);
+    cpu.random = BigInt(read.random);
+    cpu.retired = read.retired;
+    cpu.set(State.budget, 0);
+    cpu.flushTlb();
+    cpu.changeMode();
+    cpu.debugChanged();
+    this.registers.writeEvents(read.events);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#vm.ram.changed.delete(this.#changed);
+    this.#code.dispose();
+    this.#vm.release(this.id);
+  }
+}
+
+/** Everything generated code imports, bound to one vCPU. */
+function imports(cpu: Cpu, vm: SoftVm): Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction> {
+  const { access } = cpu;
+  const all: Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction> = {
+    memory: vm.ram.memory,
+    table: cpu.table,
+    flags: cpu.flags,
+    slowLoad: (low: number, high: number, info: number) => access.slowLoad(low, high, info),
+    slowStore: (low: number, high: number, info: number) => access.slowStore(low, high, info),
+    slowModify: (low: number, high: number, info: number) => access.slowModify(low, high, info),
+    commitModify: (low: number, high: number, info: number) => access.slowStore(low, high, info),
+    checkRange: (low: number, high: number, info: number) => access.checkRange(low, high, info),
+    checkSegment: (offset: number, info: number) => access.checkSegment(offset, info),
+  };
+  for (const [name, helper] of Object.entries(systemHelpers)) {
+    all[`helper:${name}`] = (...args: number[]) => callSystem(cpu, helper, args);
+  }
+  for (const [name, helper] of Object.entries(plainHelpers)) {
+    all[`helper:${name}`] = (...args: number[]) => helper(cpu, ...args);
+  }
+  for (const [name, helper] of vm.engine.registry.helpers) {
+    all[`helper:${name}`] = (...args: number[]) => helper(cpu, ...args);
+  }
+  return all;
+}
+
+/** RIP goes behind the instruction before its helper runs, and back when it is not done. */
+function callSystem(cpu: Cpu, helper: (cpu: Cpu, ...args: number[]) => number, args: readonly number[]): number {
+  const here = cpu.rip;
+  const { bits } = cpu.mode;
+  cpu.instructionRip = here;
+  cpu.rip = BigInt.asUintN(bits, here + BigInt(cpu.get(State.length)));
+  const status = helper(cpu, ...args);
+  if (status === 0) cpu.set(State.budget, cpu.get(State.budget) - 1);
+  else cpu.rip = here;
+  return status;
+}

@@ -1,0 +1,89 @@
+import type {
+  BackendVcpuOptions,
+  BackendVm,
+  BackendVmOptions,
+  HostMemory,
+  MsrExitPolicy,
+  SlotMapping,
+} from "../../backend.ts";
+import { CapabilityError, DisposedError } from "../../errors.ts";
+import { CodeTracker } from "./code/tracker.ts";
+import type { SoftEngine } from "./engine.ts";
+import type { ModeTable } from "./modes.ts";
+import { GuestRam, MAX_VCPUS } from "./ram.ts";
+import { SoftVcpu } from "./vcpu.ts";
+
+const NO_IRQCHIP =
+  "emulate the controller as a device and use vcpu.injectInterrupt(), or use a backend with an irqchip";
+
+/** One guest of the software CPU. */
+export class SoftVm implements BackendVm {
+  readonly engine: SoftEngine;
+  readonly ram = new GuestRam();
+  readonly tracker = new CodeTracker();
+  readonly modes: ModeTable = new Map();
+  readonly msrPolicy: MsrExitPolicy | undefined;
+  readonly #vcpus = new Map<number, SoftVcpu>();
+  disposed = false;
+
+  constructor(engine: SoftEngine, options: BackendVmOptions) {
+    if (options.irqchip !== undefined && options.irqchip !== "none") {
+      throw new CapabilityError("soft", `irqchip "${options.irqchip}"`, { remedy: NO_IRQCHIP });
+    }
+    if (options.pit) throw new CapabilityError("soft", "pit", { remedy: NO_IRQCHIP });
+    this.engine = engine;
+    this.msrPolicy = options.msrExits;
+  }
+
+  #alive(): void {
+    if (this.disposed) throw new DisposedError("VM");
+  }
+
+  allocate(bytes: number): HostMemory {
+    this.#alive();
+    if (bytes > 2 ** 32) throw new RangeError(`Cannot allocate ${bytes} bytes: one ArrayBuffer ends at 4 GiB`);
+    return this.ram.allocate(bytes);
+  }
+  mapSlot(slot: number, mapping: SlotMapping): void {
+    this.#alive();
+    this.ram.mapSlot(slot, mapping);
+  }
+  unmapSlot(slot: number): void {
+    this.#alive();
+    this.ram.unmapSlot(slot);
+  }
+  dirtyLog(slot: number): Uint32Array {
+    this.#alive();
+    return this.ram.dirtyLog(slot);
+  }
+
+  createVcpu(id: number, options: BackendVcpuOptions = {}): SoftVcpu {
+    this.#alive();
+    if (!Number.isInteger(id) || id < 0 || id >= MAX_VCPUS) {
+      throw new RangeError(`A vCPU id is 0 to ${MAX_VCPUS - 1} on the soft backend, not ${id}`);
+    }
+    if (this.#vcpus.has(id)) throw new RangeError(`vCPU ${id} exists already`);
+    const vcpu = new SoftVcpu(this, id, options);
+    this.#vcpus.set(id, vcpu);
+    return vcpu;
+  }
+
+  /** Called by a vCPU that is disposed. */
+  release(id: number): void {
+    this.#vcpus.delete(id);
+  }
+
+  setIrqLine(): void {
+    throw new CapabilityError("soft", "irqchip", { remedy: NO_IRQCHIP });
+  }
+  signalMsi(): boolean {
+    throw new CapabilityError("soft", "irqchip", { remedy: NO_IRQCHIP });
+  }
+
+  [Symbol.dispose](): void {
+    if (this.disposed) return;
+    for (const vcpu of [...this.#vcpus.values()]) vcpu[Symbol.dispose]();
+    this.disposed = true;
+    this.ram.dispose();
+  }
+}
