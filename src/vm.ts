@@ -116,9 +116,12 @@ export class Vm implements Disposable {
 
   /** A line of the interrupt controllers by its GSI: 0 to 15 the PC's IRQs, to 23 the I/O APIC's. */
   irqLine(gsi: number): IrqLine {
-    if (this.#irqchip === "none") {
-      throw new CapabilityError(this.backend.name, "interrupt lines of a VM without irqchip", {
-        remedy: 'create the VM with { irqchip: "full" }, or queue the interrupt with vcpu.interrupt(vector)',
+    if (this.#irqchip !== "full") {
+      const split = this.#irqchip === "split";
+      const what = split ? "interrupt lines of a split irqchip" : "interrupt lines of a VM without irqchip";
+      const instead = split ? "send it with vm.signalMsi()" : "queue the interrupt with vcpu.interrupt(vector)";
+      throw new CapabilityError(this.backend.name, what, {
+        remedy: `create the VM with { irqchip: "full" }, or ${instead}`,
       });
     }
     if (!Number.isInteger(gsi) || gsi < 0 || gsi > 4095)

@@ -159,11 +159,12 @@ export class KvmVm implements BackendVm {
   }
 
   createVcpu(id: number, options: BackendVcpuOptions = {}): KvmVcpu {
+    const host = this.#vcpuHost();
     const fd = ioctl(this.fd, ioctls.KVM_CREATE_VCPU, id, "KVM_CREATE_VCPU", {
       EEXIST: "a vCPU with this id exists, or did in this VM: KVM frees ids only with the VM",
       EINVAL: "the id is beyond KVM_CAP_MAX_VCPU_ID",
     });
-    const vcpu = new KvmVcpu(fd, id, this.#vcpuHost());
+    const vcpu = new KvmVcpu(fd, id, host);
     try {
       const table = options.cpuid === undefined ? this.#cpuid() : tableOf(options.cpuid);
       setApicId(table, id);
@@ -178,12 +179,16 @@ export class KvmVm implements BackendVm {
 
   setIrqLine(gsi: number, level: boolean): void {
     this.#needIrqchip("interrupt lines");
+    // KVM takes the call and drops the level.
+    if (this.#irqchip === "split") {
+      throw new CapabilityError("kvm", "interrupt lines of a split irqchip", {
+        remedy: 'use vm.signalMsi(), or create the VM with { irqchip: "full" }',
+      });
+    }
     const line = KvmIrqLevel.alloc();
     line.irq = gsi;
     line.level = level ? 1 : 0;
-    ioctlPtr(this.fd, ioctls.KVM_IRQ_LINE, bytesOf(line), "KVM_IRQ_LINE", {
-      ENXIO: 'a split irqchip has no lines: use vm.signalMsi(), or irqchip: "full"',
-    });
+    ioctlPtr(this.fd, ioctls.KVM_IRQ_LINE, bytesOf(line), "KVM_IRQ_LINE");
   }
 
   signalMsi(message: { address: number; data: number }): boolean {
