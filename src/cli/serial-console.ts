@@ -32,6 +32,8 @@ export class SerialConsole implements Disposable {
   #escaped = false;
   /** What the guest had no room for. */
   #rest: Uint8Array = new Uint8Array(0);
+  #isOffering = false;
+  #hasSpace = false;
 
   constructor(options: SerialConsoleOptions) {
     this.#options = options;
@@ -56,11 +58,10 @@ export class SerialConsole implements Disposable {
     stdin.on("error", () => {});
   }
 
-  /** The guest has room again, often for one byte only: what waits is not copied. */
+  /** The guest has room again, if for one byte only. May be called from within `receive`. */
   readonly onSpace = (): void => {
-    if (this.#rest.length === 0) return;
-    this.#rest = this.#rest.subarray(this.#options.receive(this.#rest));
-    if (this.#rest.length === 0 && this.#open) process.stdin.resume();
+    this.#hasSpace = true;
+    if (!this.#isOffering) this.#offer();
   };
 
   [Symbol.dispose](): void {
@@ -83,9 +84,21 @@ export class SerialConsole implements Disposable {
   };
 
   #send(bytes: Uint8Array): void {
-    if (this.#rest.length > 0) this.#rest = Buffer.concat([this.#rest, bytes]);
-    else this.#rest = bytes.subarray(this.#options.receive(bytes));
+    this.#rest = this.#rest.length > 0 ? Buffer.concat([this.#rest, bytes]) : bytes;
+    this.#offer();
+  }
+
+  /** Hands on what waits, as much as the guest takes; until it took all, no more is read. */
+  #offer(): void {
+    this.#isOffering = true;
+    do {
+      this.#hasSpace = false;
+      this.#rest = this.#rest.subarray(this.#options.receive(this.#rest));
+    } while (this.#rest.length > 0 && this.#hasSpace);
+    this.#isOffering = false;
+    if (!this.#open) return;
     if (this.#rest.length > 0) process.stdin.pause();
+    else process.stdin.resume();
   }
 
   /** Takes the Ctrl-A commands out of what was typed. */
