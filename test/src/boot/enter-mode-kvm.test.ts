@@ -4,7 +4,7 @@ import { guestStateOf } from "../../../src/inspect/guest-state.ts";
 import { validateState } from "../../../src/inspect/validate.ts";
 import { GuestMemory } from "../../../src/memory.ts";
 import { GPR_NAMES } from "../../../src/registers.ts";
-import { noKvm, noLegacyPaging, withKvm } from "./host-kvm.ts";
+import { noHardware, noKvm, withKvm } from "./host-kvm.ts";
 
 /** `mov eax, 0xd0000000; mov byte [eax], CS's low byte`: tells the ring to whoever emulates the MMIO store. */
 const STORE_CS = [0x8c, 0xc9, 0xb8, 0, 0, 0, 0xd0, 0x88, 0x08];
@@ -36,10 +36,10 @@ const MODES_RUN: [Mode, ModeOptions, string, string][] = [
   ["prot16", {}, "pioOut", noKvm],
   ["prot32", {}, "mmioWrite d0000000", noKvm],
   ["prot32", { ring: 3 }, "mmioWrite d0000000", noKvm],
-  ["paged32", {}, "mmioWrite d0000000", noLegacyPaging],
-  ["paged32", { ring: 3 }, "mmioWrite d0000000", noLegacyPaging],
-  ["pae", {}, "mmioWrite d0000000", noLegacyPaging],
-  ["pae", { ring: 3 }, "mmioWrite d0000000", noLegacyPaging],
+  ["paged32", {}, "mmioWrite d0000000", noHardware],
+  ["paged32", { ring: 3 }, "mmioWrite d0000000", noHardware],
+  ["pae", {}, "mmioWrite d0000000", noHardware],
+  ["pae", { ring: 3 }, "mmioWrite d0000000", noHardware],
   ["long64", {}, "mmioWrite d0000000", noKvm],
   ["long64-ring3", {}, "mmioWrite d0000000", noKvm],
   ["compat32", {}, "mmioWrite d0000000", noKvm],
@@ -52,7 +52,7 @@ for (const [mode, options, expected, skipped] of MODES_RUN) {
   });
 }
 
-test.skipIf(noLegacyPaging !== "")(`enterMode() makes KVM run paged32 with 4 KiB pages${noLegacyPaging}`, () => {
+test.skipIf(noHardware !== "")(`enterMode() makes KVM run paged32 with 4 KiB pages${noHardware}`, () => {
   const map = [
     { gva: 0, gpa: 0, bytes: 0x10000 },
     { gva: 0xd0000000, gpa: 0xe0000000, bytes: 0x1000 },

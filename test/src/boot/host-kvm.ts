@@ -17,10 +17,10 @@ function probe(): string {
 /** The tail of a test's name that says why KVM cannot run it; empty when it can. */
 export const noKvm = probe();
 
-/** Whether KVM stands on VMX or SVM. Software KVMs (kvm_pvm) shut down a guest that turns on 32-bit or PAE paging. */
 const hardware = existsSync("/sys/module/kvm_intel") || existsSync("/sys/module/kvm_amd");
-export const noLegacyPaging =
-  noKvm || (hardware ? "" : " [skipped: this KVM is software and has no 32-bit or PAE paging]");
+
+/** As `noKvm`, for what a KVM without VMX and SVM (kvm_pvm) cannot: task switches, gates, 32-bit and PAE paging. */
+export const noHardware = noKvm || (hardware ? "" : " [skipped: this KVM is software, without VMX or SVM]");
 
 export function withKvm<T>(use: (kvm: KvmBackend) => T): T {
   using kvm = openKvm();

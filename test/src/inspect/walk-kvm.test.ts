@@ -4,7 +4,7 @@ import { applyMode, buildPageTables, type Mode, type ModeOptions, modeSetup } fr
 import type { PagingFormat } from "../../../src/boot/paging.ts";
 import { formatWalk, type PagingState, pagingStateOf, type WalkStep, walkPages } from "../../../src/inspect/walk.ts";
 import { GuestMemory } from "../../../src/memory.ts";
-import { noKvm, noLegacyPaging, withKvm } from "../boot/host-kvm.ts";
+import { noHardware, noKvm, withKvm } from "../boot/host-kvm.ts";
 import { randomMappings } from "../boot/mappings.ts";
 import { type Random, randomFrom } from "../boot/random.ts";
 
@@ -73,7 +73,7 @@ function compare(format: keyof typeof SETUPS, rounds: number): Map<string, numbe
 }
 
 for (const format of ["32-bit", "pse", "pae", "4-level"] as const) {
-  const skipped = format === "4-level" ? noKvm : noLegacyPaging;
+  const skipped = format === "4-level" ? noKvm : noHardware;
   test.skipIf(skipped !== "")(`walkPages() agrees with KVM_TRANSLATE on random ${format} tables${skipped}`, () => {
     const outcomes = compare(format, 30);
     expect(outcomes.get("translated")).toBeGreaterThan(50);
