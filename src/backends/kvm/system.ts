@@ -41,7 +41,9 @@ export class KvmSystem implements Disposable {
     this.#fd = libc().open(cString(device), O_RDWR | O_CLOEXEC, 0);
     if (this.#fd < 0) throw failed(`open(${device})`, OPEN_REMEDIES);
     try {
-      checkApiVersion(ioctl(this.#fd, KVM_GET_API_VERSION, 0, "KVM_GET_API_VERSION"), device);
+      const notKvm = `${device} is not KVM's device: its own is ${KVM_DEVICE}`;
+      const remedies: Remedies = { ENOTTY: notKvm, EINVAL: notKvm };
+      checkApiVersion(ioctl(this.#fd, KVM_GET_API_VERSION, 0, "KVM_GET_API_VERSION", remedies), device);
       this.runBytes = ioctl(this.#fd, KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
     } catch (error) {
       libc().close(this.#fd);

@@ -15,6 +15,19 @@ test("checkApiVersion() takes 12 and refuses every other number, naming device a
   }
 });
 
+test("KvmSystem says of a device that is no KVM that it is none, and closes it", () => {
+  const before = readdirSync("/proc/self/fd").length;
+  expect(() => new KvmSystem("/dev/null")).toThrow(
+    expect.objectContaining({
+      name: "SyscallError",
+      call: "ioctl(KVM_GET_API_VERSION)",
+      code: "ENOTTY",
+      remedy: "/dev/null is not KVM's device: its own is /dev/kvm",
+    }),
+  );
+  expect(readdirSync("/proc/self/fd").length).toBe(before);
+});
+
 describe.skipIf(noKvm !== "")(`KvmSystem${noKvm}`, () => {
   test("asks for each capability once, and for the raw list only when somebody looks", () => {
     using tap = new LibcTap();
