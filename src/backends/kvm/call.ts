@@ -14,9 +14,8 @@ const GENERAL: Remedies = {
   ENOTTY: "this kernel's KVM has no such call: use a newer kernel, or do without",
 };
 
-/** The error of the call that just failed. Reads errno: call it before anything else. */
-export function failed(call: string, remedies: Remedies = {}): SyscallError {
-  const number = errno();
+/** The error of the call that just failed. Reads errno unless given it: call it before anything else. */
+export function failed(call: string, remedies: Remedies = {}, number: number = errno()): SyscallError {
   const code = errnoName(number);
   const remedy =
     remedies[code] ?? GENERAL[code] ?? remedies.other ?? "see the call's section in KVM's api.rst for this errno";

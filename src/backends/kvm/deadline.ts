@@ -5,6 +5,7 @@ import {
   Itimerspec,
   KERNEL_SIGSET_BYTES,
   SIG_BLOCK,
+  SIG_IGN,
   SIGEV_THREAD_ID,
   SIGSET_BYTES,
   Sigevent,
@@ -21,7 +22,12 @@ export const DEADLINE_SIGNAL = 50;
 /**
  * The deadline of this thread: one POSIX timer aimed at the thread that created it. Its signal stays blocked, so that
  * outside KVM_RUN it is merely pending; KVM_SET_SIGNAL_MASK unblocks it inside, where it ends the run with EINTR, and
- * `take()` eats it. No handler runs, and a deadline that passes between two runs still ends the next one.
+ * `take()` eats it. A deadline that passes between two runs still ends the next one.
+ *
+ * Bun's event loop opens all signals while it sleeps (epoll_pwait with an empty mask), and the default action of this
+ * one is to end the process. So nothing may be armed when JavaScript gives control back to the event loop: whoever set
+ * a deadline takes it away first. Ignoring the signal, which holds for the whole process, makes a lapse harmless; a
+ * blocked signal stays pending all the same, as the kernel must not know yet what becomes of it.
  *
  * @see timer_create(2); KVM_SET_SIGNAL_MASK, Documentation/virt/kvm/api.rst, Linux v6.1
  */
@@ -38,6 +44,7 @@ export class ThreadDeadline {
   readonly runMask: Uint8Array;
 
   constructor() {
+    this.#libc.signal(DEADLINE_SIGNAL, SIG_IGN);
     const before = new Uint8Array(SIGSET_BYTES);
     const failure = this.#libc.pthread_sigmask(SIG_BLOCK, this.#signals, before);
     if (failure !== 0) throw failed("pthread_sigmask", failure);

@@ -94,6 +94,8 @@ export class KvmRegisters implements RegisterAccess {
   readonly #regBytes: Uint8Array;
   readonly #sregs: KvmSregs;
   readonly #sregBytes: Uint8Array;
+  /** Special registers as handed to KVM_RUN, which writes over the sync area even when it refuses them. */
+  readonly #handedOver: Uint8Array;
   readonly #xsaveBytes: number;
   readonly #gprGroup: Group = { bit: KVM_SYNC_X86_REGS, valid: false, dirty: false, unread: 0 };
   readonly #sregGroup: Group = { bit: KVM_SYNC_X86_SREGS, valid: false, dirty: false, unread: 0 };
@@ -112,13 +114,16 @@ export class KvmRegisters implements RegisterAccess {
     this.#words = new BigUint64Array(this.#regBytes.buffer, this.#regBytes.byteOffset, GPR_WORD.length);
     this.#sregs = run.s.regs.sregs;
     this.#sregBytes = bytesOf(this.#sregs);
+    this.#handedOver = new Uint8Array(this.#sregBytes.length);
   }
 
   /** Called before KVM_RUN: hands over what was written. */
   flush(): void {
     if (this.#debugDirty) this.#flushDebug();
-    if (this.#sregGroup.dirty)
+    if (this.#sregGroup.dirty) {
+      this.#handedOver.set(this.#sregBytes);
       this.#flushGroup(this.#sregGroup, ioctls.KVM_SET_SREGS, this.#sregBytes, "KVM_SET_SREGS");
+    }
     if (this.#gprGroup.dirty) this.#flushGroup(this.#gprGroup, ioctls.KVM_SET_REGS, this.#regBytes, "KVM_SET_REGS");
   }
 
@@ -142,6 +147,17 @@ export class KvmRegisters implements RegisterAccess {
     this.#exitedGroup(this.#gprGroup);
     this.#exitedGroup(this.#sregGroup);
     this.#debug = undefined;
+  }
+
+  /** Called when KVM_RUN failed: special registers it did not take stay as written, to be seen, mended and handed over anew. */
+  refused(): void {
+    const refused = (this.#run.kvm_dirty_regs & this.#sregGroup.bit) !== 0;
+    this.#run.kvm_dirty_regs = 0;
+    this.exited();
+    if (!refused) return;
+    this.#sregBytes.set(this.#handedOver);
+    this.#sregGroup.valid = true;
+    this.#sregGroup.dirty = true;
   }
 
   readGpr(index: number): bigint {
@@ -318,9 +334,9 @@ export class KvmRegisters implements RegisterAccess {
   }
 
   #flushGroup(group: Group, request: number, bytes: Uint8Array, name: string): void {
-    group.dirty = false;
     if (this.#sync) this.#run.kvm_dirty_regs |= group.bit;
     else ioctlPtr(this.#owner.fd, request, bytes, name, SREGS_REMEDY);
+    group.dirty = false;
   }
 
   /** Loads special registers now, by ioctl: an MSR access must see them. */
@@ -346,11 +362,11 @@ export class KvmRegisters implements RegisterAccess {
   }
 
   #flushDebug(): void {
-    this.#debugDirty = false;
     const debug = this.#debug as KvmDebugregs;
     ioctlPtr(this.#owner.fd, ioctls.KVM_SET_DEBUGREGS, bytesOf(debug), "KVM_SET_DEBUGREGS", {
       EINVAL: "bits 32 to 63 of DR6 and DR7 must be 0",
     });
+    this.#debugDirty = false;
   }
 
   #readXcr0(): bigint {

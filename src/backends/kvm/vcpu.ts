@@ -122,13 +122,16 @@ export class KvmVcpu implements BackendVcpu {
 
   setDeadline(deadlineMs: number | undefined): void {
     this.#deadlineMs = deadlineMs;
+    if (deadlineMs === undefined) this.#deadline?.arm(undefined);
     if (this.#deadline !== undefined || deadlineMs === undefined) return;
-    this.#deadline = threadDeadline();
-    const { runMask } = this.#deadline;
+    const deadline = threadDeadline();
+    const { runMask } = deadline;
     const mask = KvmSignalMask.alloc(runMask.length);
     mask.len = runMask.length;
     mask.sigset.set(runMask);
     ioctlPtr(this.fd, ioctls.KVM_SET_SIGNAL_MASK, bytesOf(mask), "KVM_SET_SIGNAL_MASK");
+    // Only now: without the mask the deadline's signal would end no run.
+    this.#deadline = deadline;
   }
 
   kick(): void {
@@ -139,8 +142,12 @@ export class KvmVcpu implements BackendVcpu {
 
   get interruptReady(): boolean {
     void this.fd;
-    if (this.#entered) return this.#run.ready_for_interrupt_injection !== 0 && this.#run.if_flag !== 0;
-    return (this.registers.readGpr(RFLAGS) & RFLAGS_IF) !== 0n;
+    const run = this.#run;
+    if (this.#entered && !this.registers.dirty) return run.ready_for_interrupt_injection !== 0 && run.if_flag !== 0;
+    // kvm_run tells the state of the last exit; what was written since decides instead.
+    if ((this.registers.readGpr(RFLAGS) & RFLAGS_IF) === 0n) return false;
+    const { interrupt } = this.registers.readEvents();
+    return !interrupt.injected && interrupt.shadow === 0;
   }
 
   injectInterrupt(vector: number): void {
@@ -239,6 +246,7 @@ export class KvmVcpu implements BackendVcpu {
 
   [Symbol.dispose](): void {
     if (this.#fd < 0) return;
+    this.#deadline?.arm(undefined);
     libc().close(this.#fd);
     this.#fd = -1;
     this.#mapping[Symbol.dispose]();
@@ -305,7 +313,7 @@ export class KvmVcpu implements BackendVcpu {
     if (!this.#kicked) this.#run.immediate_exit = 0;
     this.registers.exited();
     if (result === 0) this.#stashed = true;
-    else if (failure !== EINTR && failure !== EAGAIN) throw failed("ioctl(KVM_RUN)", RUN_REMEDIES);
+    else if (failure !== EINTR && failure !== EAGAIN) throw failed("ioctl(KVM_RUN)", RUN_REMEDIES, failure);
   }
 
   #unstash(): Exit {
@@ -330,12 +338,11 @@ export class KvmVcpu implements BackendVcpu {
       }
       return { kind: "interrupted", by: "signal" };
     }
+    this.registers.refused();
     const fault = failure === EFAULT ? this.#decoder.decodeMemoryFault() : undefined;
-    if (fault !== undefined) {
-      this.registers.exited();
-      return this.#remember(fault);
-    }
-    throw failed("ioctl(KVM_RUN)", RUN_REMEDIES);
+    if (fault === undefined) throw failed("ioctl(KVM_RUN)", RUN_REMEDIES, failure);
+    this.#entered = true;
+    return this.#remember(fault);
   }
 }
 
