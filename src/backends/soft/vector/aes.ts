@@ -37,14 +37,36 @@ function columnTable(of: (byte: number) => number, factors: readonly number[]): 
   });
 }
 
-const SBOX = buildSbox();
-const INVERSE = new Uint8Array(256);
-SBOX.forEach((to, from) => {
-  INVERSE[to] = from;
-});
-const ENCRYPT = columnTable((i) => SBOX[i]!, [2, 1, 1, 3]);
-const DECRYPT = columnTable((i) => INVERSE[i]!, [14, 9, 13, 11]);
-const MIX_INVERSE = columnTable((i) => i, [14, 9, 13, 11]);
+interface Tables {
+  readonly sbox: Uint8Array;
+  readonly inverse: Uint8Array;
+  readonly encrypt: Uint32Array;
+  readonly decrypt: Uint32Array;
+  readonly mixInverse: Uint32Array;
+}
+
+let built: Tables | undefined;
+
+/** Built at the first use. */
+function tables(): Tables {
+  built ??= build();
+  return built;
+}
+
+function build(): Tables {
+  const sbox = buildSbox();
+  const inverse = new Uint8Array(256);
+  sbox.forEach((to, from) => {
+    inverse[to] = from;
+  });
+  return {
+    sbox,
+    inverse,
+    encrypt: columnTable((i) => sbox[i]!, [2, 1, 1, 3]),
+    decrypt: columnTable((i) => inverse[i]!, [14, 9, 13, 11]),
+    mixInverse: columnTable((i) => i, [14, 9, 13, 11]),
+  };
+}
 
 type Block = Uint32Array;
 
@@ -73,8 +95,9 @@ function last(table: Uint8Array, step: 1 | 3, a: Block, key: Block, out: Block):
 }
 
 function substitute(word: number): number {
+  const { sbox } = tables();
   let result = 0;
-  for (let i = 0; i < 32; i += 8) result |= SBOX[(word >>> i) & 0xff]! << i;
+  for (let i = 0; i < 32; i += 8) result |= sbox[(word >>> i) & 0xff]! << i;
   return result;
 }
 
@@ -83,14 +106,15 @@ export type AesOperation = (a: Block, b: Block, imm8: number, out: Block) => voi
 
 /** By number: 0 AESENC, 1 AESENCLAST, 2 AESDEC, 3 AESDECLAST, 4 AESIMC, 5 AESKEYGENASSIST; the last two take `b`. */
 export const AES_OPERATIONS: readonly AesOperation[] = [
-  (a, b, _, out) => mixed(ENCRYPT, 1, a, b, out),
-  (a, b, _, out) => last(SBOX, 1, a, b, out),
-  (a, b, _, out) => mixed(DECRYPT, 3, a, b, out),
-  (a, b, _, out) => last(INVERSE, 3, a, b, out),
+  (a, b, _, out) => mixed(tables().encrypt, 1, a, b, out),
+  (a, b, _, out) => last(tables().sbox, 1, a, b, out),
+  (a, b, _, out) => mixed(tables().decrypt, 3, a, b, out),
+  (a, b, _, out) => last(tables().inverse, 3, a, b, out),
   (_a, b, _, out) => {
+    const { mixInverse } = tables();
     for (let j = 0; j < 4; j++) {
       let word = 0;
-      for (let row = 0; row < 4; row++) word ^= rotate(MIX_INVERSE[(b[j]! >>> (8 * row)) & 0xff]!, 8 * row);
+      for (let row = 0; row < 4; row++) word ^= rotate(mixInverse[(b[j]! >>> (8 * row)) & 0xff]!, 8 * row);
       out[j] = word;
     }
   },

@@ -5,16 +5,31 @@ import { EXTENDED, NEAREST, type RoundingControl } from "./rounding.ts";
 /** Fraction bits of the fixed-point constants below. */
 export const CONSTANT_BITS = 256;
 
-/** π, ln 2, log2 e, log2 10, log10 2 with 256 fraction bits, cut off. */
-export const PI = fixed(machinPi(CONSTANT_BITS + 32), 32);
-export const LN2 = fixed(ln2(CONSTANT_BITS + 32), 32);
-const LN10 = fixed(3n * ln2(CONSTANT_BITS + 32) + atanhInverse(9n, CONSTANT_BITS + 32) * 2n, 32);
-export const LOG2E = (1n << BigInt(2 * CONSTANT_BITS)) / LN2;
-const LOG2T = (LN10 << BigInt(CONSTANT_BITS)) / LN2;
-const LOG102 = (LN2 << BigInt(CONSTANT_BITS)) / LN10;
+/** Numbers with 256 fraction bits, cut off. */
+export interface Constants {
+  readonly pi: bigint;
+  readonly ln2: bigint;
+  /** What FLD1, FLDL2T, FLDL2E, FLDPI, FLDLG2 and FLDLN2 load. */
+  readonly loads: readonly bigint[];
+}
 
-function fixed(value: bigint, drop: number): bigint {
-  return value >> BigInt(drop);
+let computed: Constants | undefined;
+
+/** Computed at the first use: few guests need them, and every start would pay. */
+export function constants(): Constants {
+  computed ??= compute();
+  return computed;
+}
+
+function compute(): Constants {
+  const bits = CONSTANT_BITS + 32;
+  const pi = machinPi(bits) >> 32n;
+  const ln2 = naturalLogOf2(bits) >> 32n;
+  // ln 10 = 3 ln 2 + ln 5/4, and ln 5/4 = 2 atanh 1/9.
+  const ln10 = (3n * naturalLogOf2(bits) + 2n * atanhInverse(9n, bits)) >> 32n;
+  const one = 1n << BigInt(CONSTANT_BITS);
+  const ratio = (a: bigint, b: bigint) => (a << BigInt(CONSTANT_BITS)) / b;
+  return { pi, ln2, loads: [one, ratio(ln10, ln2), ratio(one, ln2), pi, ratio(ln2, ln10), ln2] };
 }
 
 /** atan(1/x) × 2^bits. */
@@ -46,16 +61,15 @@ function machinPi(bits: number): bigint {
 }
 
 /** ln 2 = 2 atanh(1/3). */
-function ln2(bits: number): bigint {
+function naturalLogOf2(bits: number): bigint {
   return 2n * atanhInverse(3n, bits);
 }
 
-const VALUES = [1n << BigInt(CONSTANT_BITS), LOG2T, LOG2E, PI, LOG102, LN2];
-
 /** FLD1, FLDL2T, FLDL2E, FLDPI, FLDLG2, FLDLN2, FLDZ by the low bits of their opcode, rounded as FCW.RC says. */
 export function constant80(index: number, rc: RoundingControl = NEAREST): Float80 {
-  const significand = VALUES[index];
+  if (index === 0) return { se: 0x3fff, significand: 0x8000_0000_0000_0000n };
+  const significand = constants().loads[index];
   if (significand === undefined) return { se: 0, significand: 0n };
-  const exact = { sign: 0 as const, significand, exponent: -CONSTANT_BITS, sticky: index !== 0 };
+  const exact = { sign: 0 as const, significand, exponent: -CONSTANT_BITS, sticky: true };
   return finish80(exact, 0x37f | (rc << 10), 0, EXTENDED).value;
 }

@@ -1,4 +1,4 @@
-import { LN2, PI } from "./constants.ts";
+import { CONSTANT_BITS, constants } from "./constants.ts";
 import { divideExact, type Finite, integerSqrt } from "./exact.ts";
 import { bitLength } from "./rounding.ts";
 
@@ -145,5 +145,10 @@ export function reduceAngle(x: Finite): Reduced {
   };
 }
 
-export const LN2_POSITIVE: Positive = { significand: LN2, exponent: -256 };
-export const PI_POSITIVE: Positive = { significand: PI, exponent: -256 };
+export function ln2(): Positive {
+  return { significand: constants().ln2, exponent: -CONSTANT_BITS };
+}
+
+export function pi(): Positive {
+  return { significand: constants().pi, exponent: -CONSTANT_BITS };
+}

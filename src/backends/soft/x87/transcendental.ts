@@ -14,19 +14,7 @@ import {
   zero80,
 } from "./float80.ts";
 import { bitLength, DE, EXTENDED, PE, UE, ZE } from "./rounding.ts";
-import {
-  atan,
-  atanh,
-  cos,
-  expm1,
-  LN2_POSITIVE,
-  PI_POSITIVE,
-  type Positive,
-  quotient,
-  reduceAngle,
-  sin,
-  times,
-} from "./series.ts";
+import { atan, atanh, cos, expm1, ln2, type Positive, pi, quotient, reduceAngle, sin, times } from "./series.ts";
 
 /** Rounds a transcendental result. They are never exact where this is called, and precision control does not apply to them. */
 function done(sign: number, value: Positive, control: number, flags: number): Result80 {
@@ -72,7 +60,7 @@ export function exp2m1(a: Float80, control: number): Result80 {
     if (a.significand !== ONE80.significand || (a.se & 0x7fff) !== 0x3fff) return result80(a, flags, control);
     return result80(x.sign ? { se: 0xbffe, significand: ONE80.significand } : ONE80, flags, control);
   }
-  return done(x.sign, expm1(times(x, LN2_POSITIVE), x.sign), control, flags);
+  return done(x.sign, expm1(times(x, ln2()), x.sign), control, flags);
 }
 
 /** log2 of a positive finite value: sign, magnitude (undefined when zero), and whether it is an integer. */
@@ -100,7 +88,7 @@ function log2(x: Finite): { sign: 0 | 1; value: Positive | undefined; exact: boo
 
 /** log2 of (1 + t) / (1 - t) for t = minus / plus: 2 atanh(t) / ln 2. */
 function logRatio(minus: Finite, plus: Finite): { sign: 0 | 1; value: Positive } {
-  const r = quotient(atanh(quotient(minus, plus)), LN2_POSITIVE);
+  const r = quotient(atanh(quotient(minus, plus)), ln2());
   return { sign: minus.sign, value: { significand: r.significand, exponent: r.exponent + 1 } };
 }
 
@@ -159,12 +147,7 @@ export function atan80(y: Float80, x: Float80, control: number): Result80 {
   const flags = denormal(x, y);
   const negative = sign80(x) === 1;
   const fraction = (numerator: bigint, exponent: number) =>
-    done(
-      sign,
-      { significand: PI_POSITIVE.significand * numerator, exponent: PI_POSITIVE.exponent + exponent },
-      control,
-      flags,
-    );
+    done(sign, { significand: pi().significand * numerator, exponent: pi().exponent + exponent }, control, flags);
   if (ky === "infinity") return kx === "infinity" ? fraction(negative ? 3n : 1n, -2) : fraction(1n, -1);
   if (ky === "zero" || kx === "infinity") {
     if (negative) return fraction(1n, 0);
@@ -181,8 +164,8 @@ function angle(y: Finite, x: Finite): Positive {
   const base = atan(ratio);
   const at = (numerator: bigint, exponent: number): Finite => ({
     sign: 0,
-    significand: PI_POSITIVE.significand * numerator,
-    exponent: PI_POSITIVE.exponent + exponent,
+    significand: pi().significand * numerator,
+    exponent: pi().exponent + exponent,
   });
   const minus: Finite = { ...base, sign: 1 };
   if (steep) return addExact(at(1n, -1), x.sign ? { ...minus, sign: 0 } : minus)!;
