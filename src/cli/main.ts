@@ -1,6 +1,4 @@
 #!/usr/bin/env bun
-import { STATUS } from "./exit-status.ts";
-
 /** Each command loads by itself: start-up is counted in milliseconds. */
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => number | Promise<number>>> = {
   boot: (args) => (require("./boot.ts") as typeof import("./boot.ts")).boot(args),
@@ -14,13 +12,20 @@ async function main(args: readonly string[]): Promise<number> {
     const command = COMMANDS[name] ?? (require("./help.ts") as typeof import("./help.ts")).commandless(name);
     return await command(rest);
   } catch (error) {
-    const failure = require("./failure.ts") as typeof import("./failure.ts");
-    const end = args.indexOf("--");
-    const isJson = args.slice(0, end < 0 ? undefined : end).includes("--json");
-    if (isJson) console.log(JSON.stringify(failure.errorObject(error)));
-    console.error(failure.describeError(error));
-    return failure.statusOfError(error) ?? STATUS.engine;
+    return fail(error, args);
   }
 }
 
+/** Prints what went wrong. @returns its status. */
+function fail(error: unknown, args: readonly string[] = []): number {
+  const { describeError, errorObject, statusOfError } = require("./failure.ts") as typeof import("./failure.ts");
+  const end = args.indexOf("--");
+  const isJson = args.slice(0, end < 0 ? undefined : end).includes("--json");
+  if (isJson) console.log(JSON.stringify(errorObject(error)));
+  console.error(describeError(error));
+  return statusOfError(error);
+}
+
+// Without this, Bun prints an error thrown in a timer or a stream and goes on.
+process.on("uncaughtException", (error) => process.exit(fail(error)));
 main(Bun.argv.slice(2)).then((status) => process.exit(status));

@@ -52,7 +52,7 @@ export class SerialConsole implements Disposable {
       // Before raw mode: whatever ends this process from now on, the terminal is put back.
       process.once("exit", this.#restore);
       stdin.setRawMode(true);
-      process.stderr.write("vmexit: Ctrl-A X switches the machine off, Ctrl-A H helps\r\n");
+      process.stderr.write("vmexit: Ctrl-A X switches the machine off, Ctrl-A H helps\n");
     }
     stdin.on("data", this.#onData);
     stdin.on("error", () => {});
@@ -118,6 +118,6 @@ export class SerialConsole implements Disposable {
 
   #command(key: string): void {
     if (key === "x") this.#options.onPowerOff();
-    if (key === "h" || key === "?") process.stderr.write(HELP.replaceAll("\n", "\r\n"));
+    if (key === "h" || key === "?") process.stderr.write(HELP);
   }
 }
