@@ -45,6 +45,8 @@ export interface LinuxLibc {
   timer_delete(timer: number): number;
   /** Returns the error number itself, not -1. */
   pthread_sigmask(how: number, set: PointerArgument, old: PointerArgument): number;
+  /** The handler before, or -1. */
+  signal(signal: number, handler: number): number;
   /** The signal taken, or -1 (EAGAIN: none came in time). */
   sigtimedwait(set: PointerArgument, info: PointerArgument, timeout: PointerArgument): number;
   /** Thread id of the caller. */
@@ -100,6 +102,8 @@ const LINUX = {
   memfd_create: { args: ["ptr", "u32"], returns: "i32" },
   // int pthread_sigmask(int how, const sigset_t *set, sigset_t *oldset)
   pthread_sigmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+  // sighandler_t signal(int signum, sighandler_t handler)
+  signal: { args: ["i32", "usize"], returns: i64_fast },
   // int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
   sigtimedwait: { args: ["ptr", "ptr", "ptr"], returns: "i32" },
   // long syscall(long number, ...)

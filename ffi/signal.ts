@@ -7,6 +7,8 @@ import { i32, i64, nested, struct, u32, u64, type View } from "./struct.ts";
 
 /** pthread_sigmask(3): add to the blocked set. */
 export const SIG_BLOCK = 0;
+/** signal(2): have the signal discarded, unless it is blocked when it comes. */
+export const SIG_IGN = 1;
 /** Deliver a timer's signal to one thread. */
 export const SIGEV_THREAD_ID = 4;
 export const CLOCK_MONOTONIC = 1;

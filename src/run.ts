@@ -1,4 +1,5 @@
 import { dispatch } from "./dispatch.ts";
+import { DisposedError } from "./errors.ts";
 import type { Exit } from "./exit.ts";
 import { checkLimits, deadlineOf, type RunLimits } from "./limits.ts";
 import type { Outcome } from "./outcome.ts";
@@ -39,7 +40,7 @@ const DEFAULT_SLICE_MS = 10;
 /** See `Vm.run()`. */
 export async function runVm(vm: Vm, options: RunOptions): Promise<RunResult> {
   const halted = new Set<Vcpu>();
-  const steps = stepsOf(vm, options, halted);
+  const steps = stepsOf(vm, options, { halted, awaited: false });
   for (;;) {
     const step = await steps.next();
     if (step.done) return step.value;
@@ -52,7 +53,7 @@ export async function runVm(vm: Vm, options: RunOptions): Promise<RunResult> {
 
 /** See `Vm.exits()`. */
 export async function* exitsOf(vm: Vm, options: RunLimits & SliceOptions): AsyncGenerator<Exit, RunResult> {
-  const steps = stepsOf(vm, options, new Set());
+  const steps = stepsOf(vm, options, { halted: new Set(), awaited: true });
   try {
     for (;;) {
       const step = await steps.next();
@@ -64,12 +65,19 @@ export async function* exitsOf(vm: Vm, options: RunLimits & SliceOptions): Async
   }
 }
 
-/**
- * The run loop of a whole VM: vCPUs take turns in slices, devices answer, and what they leave is yielded.
- *
- * @param halted vCPUs that wait in HLT for an interrupt; they are passed over until one is queued.
- */
-async function* stepsOf(vm: Vm, options: RunLimits & SliceOptions, halted: Set<Vcpu>): AsyncGenerator<Step, RunResult> {
+interface Consumer {
+  /** vCPUs that wait in HLT for an interrupt; they are passed over until one is queued. */
+  readonly halted: Set<Vcpu>;
+  /** Whether the event loop may get its turn between a step and the next: nothing may be armed then. */
+  readonly awaited: boolean;
+}
+
+/** The run loop of a whole VM: vCPUs take turns in slices, devices answer, and what they leave is yielded. */
+async function* stepsOf(
+  vm: Vm,
+  options: RunLimits & SliceOptions,
+  { halted, awaited }: Consumer,
+): AsyncGenerator<Step, RunResult> {
   checkLimits(options);
   const { sliceMs = DEFAULT_SLICE_MS, maxExits = Number.POSITIVE_INFINITY, signal } = options;
   const started = performance.now();
@@ -90,7 +98,8 @@ async function* stepsOf(vm: Vm, options: RunLimits & SliceOptions, halted: Set<V
   try {
     for (let turn = 0; ; turn++) {
       vcpu = nextRunnable(vcpus, turn, halted) ?? vcpu;
-      vcpu.setDeadline(Math.min(deadline, performance.now() + sliceMs));
+      const sliceEnd = Math.min(deadline, performance.now() + sliceMs);
+      vcpu.setDeadline(sliceEnd);
       for (;;) {
         if (vm.outcome !== undefined) return result(vm.outcome);
         if (signal?.aborted) return result({ kind: "aborted" });
@@ -99,9 +108,13 @@ async function* stepsOf(vm: Vm, options: RunLimits & SliceOptions, halted: Set<V
         if (exit.kind === "interrupted") break;
         exits++;
         if (dispatch(exit, vm)) continue;
+        if (awaited) vcpu.setDeadline(undefined);
         yield { exit, vcpu };
+        if (vm.disposed) throw new DisposedError("VM");
+        if (awaited) vcpu.setDeadline(sliceEnd);
         if (halted.has(vcpu)) break;
       }
+      vcpu.setDeadline(undefined);
       if (exit.kind === "interrupted" && exit.by === "maxInstructions") return result({ kind: "maxInstructions" });
       if (performance.now() >= deadline) return result({ kind: "timeout" });
       if (vm.irqchip === "full" && vcpus.every(sleepsForever)) return result({ kind: "halted" });

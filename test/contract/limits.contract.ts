@@ -42,6 +42,32 @@ export function limitsContract(engine: Engine): void {
 
     rule(
       engine,
+      "a deadline not reached is gone when the script awaits, and so is one inside vm.exits()",
+      [],
+      async (host) => {
+        // The event loop opens every signal while it sleeps: a timer left armed would end this process.
+        using guest = boot(
+          host,
+          asm.real16`
+        again:
+          out 0x80, al
+          jmp again`,
+        );
+        expect(guest.vcpu.run({ timeoutMs: 10 }).kind).toBe("pioOut");
+        await Bun.sleep(20);
+        let exits = 0;
+        for await (const exit of guest.vm.exits({ timeoutMs: 5000, sliceMs: 2 })) {
+          expect(exit.kind).toBe("pioOut");
+          await Bun.sleep(4);
+          if (++exits === 5) break;
+        }
+        await Bun.sleep(10);
+        expect(exits).toBe(5);
+      },
+    );
+
+    rule(
+      engine,
       "run() returns from HLT with interrupts off inside an irqchip when the time is up",
       ["irqchip"],
       (host) => {
