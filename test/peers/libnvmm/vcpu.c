@@ -291,13 +291,29 @@ static bool exit_msr(struct vcpu *v, struct nvmm_x64_state *s, uint64_t *reason)
   return true;
 }
 
-/* KVM could not emulate. Code where no memory is makes NVMM report a fetch; all else is INVALID. */
+/*
+ * KVM could not emulate. NVMM emulates nothing, so code where no memory is makes it report a fetch, and an operand where none is
+ * an access; all else is INVALID.
+ */
 static uint64_t exit_error(struct vcpu *v, struct nvmm_x64_state *s) {
+  struct nvmm_x86_exit_memory *mem = &v->exit->u.mem;
   uint64_t gpa, prot;
   uint64_t rip = linear(s, NVMM_X64_SEG_CS, s->gprs[NVMM_X64_GPR_RIP], code_bits(s) == 64 ? 8 : 4);
   if (walk(v->mach, s, rip, &gpa, &prot) == 0 && area_at(v->mach, gpa) == NULL) {
-    v->exit->u.mem.gpa = gpa;
-    v->exit->u.mem.prot = NVMM_PROT_EXEC;
+    *mem = (struct nvmm_x86_exit_memory){.gpa = gpa, .prot = NVMM_PROT_EXEC};
+    return NVMM_VCPU_EXIT_MEMORY;
+  }
+  uint8_t bytes[15];
+  int n;
+  struct insn i;
+  bool operand = decode_at_rip(v, s, bytes, &n, &i) > 0 && i.mem &&
+                 walk(v->mach, s, linear(s, i.seg, i.offset, i.adsize), &gpa, &prot) == 0;
+  if (operand && area_at(v->mach, gpa) == NULL) {
+    *mem = (struct nvmm_x86_exit_memory){.gpa = gpa, .prot = writes_memory(&i) ? NVMM_PROT_WRITE : NVMM_PROT_READ};
+    if (!peer_options[O_INTEL]) {
+      mem->inst_len = (uint8_t)n;
+      memcpy(mem->inst_bytes, bytes, (size_t)n);
+    }
     return NVMM_VCPU_EXIT_MEMORY;
   }
   v->exit->u.inv.hwcode = v->run->exit_reason == KVM_EXIT_FAIL_ENTRY ? ~0ull : v->run->internal.suberror;
@@ -308,11 +324,27 @@ static uint64_t exit_error(struct vcpu *v, struct nvmm_x64_state *s) {
 
 static bool wants_steps(struct vcpu *v) { return peer_options[O_STEP] || v->nmi_window || cpuid_watched(v); }
 
+/*
+ * KVM arms the trap flag for the RIP it holds when KVM_SET_GUEST_DEBUG comes, and drops it when registers are set to another
+ * RIP; so registers that wait in the sync area go first, and arming is repeated after each of them.
+ */
 static void set_stepping(struct vcpu *v, bool on) {
-  if (v->stepping == on) return;
+  if (!on && !v->stepping) return;
+  struct kvm_run *run = v->run;
+  bool moved = run->kvm_dirty_regs & (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
+  if (v->stepping && on && !moved) return;
+  if (run->kvm_dirty_regs & KVM_SYNC_X86_SREGS && ioctl(v->fd, KVM_SET_SREGS, &run->s.regs.sregs) < 0) return;
+  if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS && ioctl(v->fd, KVM_SET_REGS, &run->s.regs.regs) < 0) return;
+  run->kvm_dirty_regs &= ~(__u64)(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
   struct kvm_guest_debug debug = {.control = on ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP : 0};
   if (ioctl(v->fd, KVM_SET_GUEST_DEBUG, &debug) < 0) die("KVM refused single steps: %s", strerror(errno));
   v->stepping = on;
+}
+
+/* An event that waits for delivery comes before the instruction at RIP. */
+static bool event_waits(struct vcpu *v) {
+  const struct kvm_vcpu_events *e = &v->run->s.regs.events;
+  return e->exception.injected || e->interrupt.injected || e->nmi.injected || e->nmi.pending;
 }
 
 /* Looks at the instruction that comes next. Returns 0 to execute it, 1 for an exit in *reason, 2 when it was done here. */
@@ -328,6 +360,15 @@ static int watch(struct vcpu *v, uint64_t *reason) {
   if (monitor && peer_options[O_STEP]) {
     v->exit->u.insn.npc = npc;
     *reason = i.rm == 0 ? NVMM_VCPU_EXIT_MONITOR : NVMM_VCPU_EXIT_MWAIT;
+    return 1;
+  }
+  if (i.opcode == 0xF4 && s.segs[NVMM_X64_SEG_SS].attrib.dpl == 0) { /* KVM would report the step, not the HLT */
+    s.gprs[NVMM_X64_GPR_RIP] = npc;
+    state_apply(v, &s, NVMM_X64_STATE_GPRS);
+    v->run->s.regs.events.interrupt.shadow = 0;
+    v->run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
+    if (s.gprs[NVMM_X64_GPR_RFLAGS] & FLAG_IF) v->int_window = false;
+    *reason = NVMM_VCPU_EXIT_HALTED;
     return 1;
   }
   if (i.opcode != 0xFA2 || !cpuid_watched(v)) return 0;
@@ -379,6 +420,10 @@ static int inject(struct vcpu *v) {
   }
   v->run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
   return 0;
+}
+
+static bool interruptible(struct vcpu *v) {
+  return (v->run->s.regs.regs.rflags & FLAG_IF) && !v->run->s.regs.events.interrupt.shadow && !event_waits(v);
 }
 
 /* Reads and clears the stop word. */
@@ -457,12 +502,19 @@ static uint64_t enter(struct vcpu *v, bool *entered) {
   for (;;) {
     uint64_t reason;
     if (stop_seen(v)) return stopped_reason();
-    set_stepping(v, wants_steps(v));
-    if (v->stepping) {
+    if (wants_steps(v) && !event_waits(v)) {
       int seen = watch(v, &reason);
       if (seen != 0) *entered = true;
       if (seen == 1) return reason;
       if (seen == 2) continue;
+    }
+    /* A step that delivers an event also executes the first instruction behind it, unseen; an NMI's end must be seen, though. */
+    set_stepping(v, wants_steps(v) && (v->nmi_window || !event_waits(v)));
+    /* An open window exits before the next instruction; a KVM that emulates would look only now and then. */
+    if (v->int_window && interruptible(v)) {
+      v->int_window = false;
+      *entered = true;
+      return NVMM_VCPU_EXIT_INT_READY;
     }
     v->run->request_interrupt_window = v->int_window;
     v->entry_rip = v->run->s.regs.regs.rip;
