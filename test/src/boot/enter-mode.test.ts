@@ -13,6 +13,7 @@ import {
   SELECTORS,
 } from "../../../src/boot/index.ts";
 import { GuestError } from "../../../src/errors.ts";
+import { walkPages } from "../../../src/inspect/walk.ts";
 import { GPR_NAMES } from "../../../src/registers.ts";
 
 /** Records what a mode writes. */
@@ -79,6 +80,32 @@ test("enterMode() sets MODE-defining bits: PE, PG, PAE, LMA, CS.L as each mode h
     "long64-ring3 1 1 1 1 1 0",
     "compat32 1 1 1 1 0 1",
   ]);
+});
+
+test("modeSetup() gives ring 3 a stack a page below the one that ring 0 gets from the TSS", () => {
+  const { gprs, tables } = modeSetup("long64-ring3");
+  const tss = tables.find((table) => table.what === "TSS")!.bytes;
+  expect([gprs.rsp, new DataView(tss.buffer).getBigUint64(4, true)]).toEqual([0x7000n, 0x8000n]);
+  const legacy = modeSetup("prot32", { ring: 3 }).tables.find((table) => table.what === "TSS")!.bytes;
+  const view = new DataView(legacy.buffer);
+  expect([view.getUint32(4, true), view.getUint16(8, true)]).toEqual([0x8000, SELECTORS.kernelData]);
+  const bare = modeSetup("prot32", { tables: "none" });
+  expect([bare.gprs.rsp, bare.segments.tr.base]).toEqual([0x1000n, 0n]);
+});
+
+test("modeSetup() maps the first 4 GiB, or 4 MiB in pages of 4 KiB", () => {
+  const reach = (mode: Mode, pageBytes?: 0x1000) => {
+    const { controls, tables } = modeSetup(mode, pageBytes ? { pageBytes } : {});
+    const memory = arrayMemory(0x10000);
+    for (const { gpa, bytes } of tables) memory.write(gpa, bytes);
+    const { cr0, cr3, cr4, efer } = controls;
+    const state = { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! };
+    return [0n, 0x3fffffn, 0x400000n, 0xffffffffn].map((gva) => walkPages(memory, state, gva).gpa);
+  };
+  const all = [0, 0x3fffff, 0x400000, 0xffffffff];
+  for (const mode of ["paged32", "pae", "long64", "compat32"] as const) expect(reach(mode)).toEqual(all);
+  for (const mode of ["paged32", "pae"] as const)
+    expect(reach(mode, 0x1000)).toEqual([0, 0x3fffff, undefined, undefined]);
 });
 
 test("SELECTORS name what the GDT of every mode holds at those places", () => {

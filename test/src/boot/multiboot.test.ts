@@ -127,6 +127,13 @@ test("loadMultiboot() places modules page-aligned behind the kernel and lists th
   expect(info.string(info.u32(list + 24))).toBe("second --fast");
 });
 
+test("loadMultiboot() places modules behind a kernel that begins above 1 MiB, not before it", () => {
+  const high = kernel({ addresses: [2 * MIB + 16, 2 * MIB, 0, 0, 2 * MIB] });
+  const modules = [{ file: "m", bytes: Uint8Array.of(1) }];
+  const placed = loadMultiboot(high, { ...options, modules }).segments.find(({ what }) => what === "module 0");
+  expect(placed?.gpa).toBe(2 * MIB + 0x1000);
+});
+
 test("loadMultiboot() keeps its information out of the kernel's way, in low memory and in high", () => {
   const low = kernel({ addresses: [0x10010, 0x10000, 0, 0x90000, 0x10000] });
   const plan = loadMultiboot(low, options);

@@ -56,6 +56,10 @@ test("buildPageTables() joins neighbours that map on alike into large pages", ()
   const halves = [MIB, 0].map((at) => ({ gva: at, gpa: at, bytes: MIB }));
   const { tables } = build(halves, { format: "4-level", gpa: 0x1000 });
   expect(tables.pages).toEqual(new Map([[0x200000, 1]]));
+  const moved = [3 * MIB, 2 * MIB].map((at) => ({ gva: at, gpa: at + 0x4000_0000, bytes: MIB }));
+  expect(buildPageTables(moved, { format: "4-level", gpa: 0x1000 }).pages).toEqual(new Map([[0x200000, 1]]));
+  const apart = buildPageTables([moved[0]!, { ...moved[1]!, gpa: 0 }], { format: "4-level", gpa: 0x1000 });
+  expect(apart.pages).toEqual(new Map([[4096, 512]]));
   const unlike = buildPageTables([halves[0]!, { ...halves[1]!, user: true }], { format: "4-level", gpa: 0x1000 });
   expect(unlike.pages).toEqual(new Map([[4096, 512]]));
 });

@@ -202,6 +202,46 @@ test("validateState() demands the one shape that virtual-8086 segments have", ()
   expect(found({ ...state, cr0: 0n })).toContain("RFLAGS.VM is 1 and CR0.PE is 0");
 });
 
+test("validateState() checks each part of a virtual-8086 segment", () => {
+  const v86: Partial<Segment> = { selector: 0x100, base: 0x1000n, limit: 0xffff, type: 3, dpl: 3, db: 0, g: 0 };
+  const with86 = (part: Partial<Segment>) =>
+    found(
+      changed(
+        "prot32",
+        { rflags: RFLAG.VM | 2n },
+        { cs: v86, ss: v86, ds: { ...v86, ...part }, es: v86, fs: v86, gs: v86 },
+      ),
+    );
+  expect(with86({ limit: 0x10000 })).toEqual(["DS limit 0x10000 is not 0xffff in virtual-8086 mode"]);
+  expect(with86({ type: 11 })).toEqual(["DS is type 11, S 1, DPL 3, P 1 and not 3, 1, 3, 1 in virtual-8086 mode"]);
+  for (const part of [{ s: 0 }, { dpl: 0 }, { present: 0 }] as Partial<Segment>[]) expect(with86(part)).toHaveLength(1);
+});
+
+test("validateState() allows what the manual allows: other types, 64-bit bases of FS and GS, a 16-bit TSS outside long mode", () => {
+  const fine: GuestState[] = [
+    changed("prot32", {}, { cs: { type: 9 } }),
+    changed("prot32", {}, { cs: { type: 13 }, ss: { dpl: 3 } }),
+    changed("prot32", {}, { cs: { type: 15 } }),
+    changed("prot32", {}, { cs: { type: 3 } }),
+    changed("prot32", {}, { ss: { type: 7 } }),
+    changed("prot32", {}, { ds: { type: 1 }, es: { type: 11 }, fs: { type: 15 } }),
+    changed("prot32", {}, { ds: { unusable: 1, present: 0, type: 0, s: 0 } }),
+    changed("prot32", {}, { tr: { type: 3 } }),
+    changed("prot32", {}, { ldt: { unusable: 0, present: 1, type: 2 } }),
+    changed("long64", {}, { fs: { base: 0xffff_8000_0000_0000n }, gs: { base: 0x7fff_ffff_ffffn } }),
+    changed("long64", { cr4: CR4.PAE | CR4.LA57 }, { gs: { base: 1n << 47n } }),
+  ];
+  expect(fine.map((state) => found(state))).toEqual(fine.map(() => []));
+  const wrong: [GuestState, number][] = [
+    [changed("prot32", {}, { cs: { type: 13, dpl: 1 } }), 1],
+    [changed("long64", {}, { es: { base: 1n << 47n } }), 1],
+    [changed("long64", {}, { fs: { base: 1n << 47n } }), 1],
+    [changed("prot32", {}, { tr: { type: 1 } }), 1],
+    [changed("prot32", {}, { ldt: { unusable: 0, present: 1, type: 3 } }), 1],
+  ];
+  expect(wrong.map(([state]) => found(state).length)).toEqual(wrong.map(([, count]) => count));
+});
+
 test("validateState() reads the PDPTEs of PAE paging from memory when it is given", () => {
   const memory = arrayMemory(0x10000);
   const view = new DataView(memory.bytes.buffer);

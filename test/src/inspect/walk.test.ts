@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { arrayMemory, buildPageTables, CR0, CR4, EFER, type PageMapping } from "../../../src/boot/index.ts";
-import { formatWalk, type PagingState, pagingFormat, walkPages } from "../../../src/inspect/walk.ts";
+import { formatWalk, type PagingState, pagingFormat, pagingStateOf, walkPages } from "../../../src/inspect/walk.ts";
 import { randomFrom } from "../boot/random.ts";
 
 const LONG: PagingState = {
@@ -86,6 +86,51 @@ test("walkPages() denies each access by the rule that forbids it, with the error
   expect(ask({ user: true }, { kind: "read" }, smap)).toEqual(["SMAP PTE", 1]);
   expect(ask({ user: true }, { kind: "write" }, { ...smap, alignmentCheck: true })).toEqual(fine);
   expect(ask({ user: true }, undefined, smap)).toEqual(fine);
+});
+
+test("walkPages() tells a fetch in the error code only where the processor does, and each other bit by its cause", () => {
+  const code = (state: Partial<PagingState>, access: Parameters<typeof walkPages>[3]) =>
+    walkPages(arrayMemory(0x4000), { ...LONG, ...state }, 0n, access).errorCode;
+  expect(code({}, undefined)).toBe(0);
+  expect(code({}, { kind: "read" })).toBe(0);
+  expect(code({}, { kind: "write" })).toBe(2);
+  expect(code({}, { kind: "read", user: true })).toBe(4);
+  expect(code({}, { kind: "execute" })).toBe(16);
+  expect(code({ efer: EFER.LME | EFER.LMA }, { kind: "execute" })).toBe(0);
+  expect(code({ efer: EFER.LME | EFER.LMA, cr4: CR4.PAE | CR4.SMEP }, { kind: "execute" })).toBe(16);
+  expect(code({ efer: EFER.NXE, cr4: 0n }, { kind: "execute" })).toBe(0);
+});
+
+test("pagingStateOf() reads the control registers, and AC from RFLAGS", () => {
+  const values = { cr0: 1n, cr3: 3n, cr4: 4n, efer: 5n } as Record<string, bigint>;
+  const read = (rflags: bigint) =>
+    pagingStateOf({ readControl: (name) => values[name]!, readGpr: (index) => (index === 17 ? rflags : 0n) });
+  expect(read(2n)).toEqual({ cr0: 1n, cr3: 3n, cr4: 4n, efer: 5n, alignmentCheck: false });
+  expect(read(0x40002n).alignmentCheck).toBe(true);
+});
+
+test("walkPages() names each flag by its bit", () => {
+  const flags = (value: bigint) =>
+    Object.entries(
+      walkPages(
+        poke(page({}), 0x4000, () => value),
+        LONG,
+        0n,
+      ).steps[3]!.flags,
+    ).flatMap(([name, set]) => (set ? [name] : []));
+  const names = [
+    "present",
+    "writable",
+    "user",
+    "writeThrough",
+    "cacheDisable",
+    "accessed",
+    "dirty",
+    "pageSize",
+    "global",
+  ];
+  expect(names.map((_, bit) => flags(1n << BigInt(bit)))).toEqual(names.map((name) => [name]));
+  expect(flags(1n << 63n)).toEqual(["noExecute"]);
 });
 
 test("walkPages() names the entry that is not present, and the error code says not present", () => {
