@@ -4,12 +4,13 @@ import { DOUBLE, type Ieee, SINGLE, SseArithmetic } from "./ieee.ts";
 
 /**
  * The slow paths of floating-point instructions: whatever the emitted fast path cannot prove to be ordinary. Operands come
- * in State.scratch, three vectors of 32 bytes; the result goes behind them.
+ * in State.scratch, three vectors of 32 bytes; the result goes behind them. The first 64 bytes are left to slow loads and
+ * stores, which may come in between.
  */
-export const OPERAND_A = State.scratch;
-export const OPERAND_B = State.scratch + 32;
-export const OPERAND_C = State.scratch + 64;
-export const RESULT = State.scratch + 96;
+export const OPERAND_A = State.scratch + 64;
+export const OPERAND_B = State.scratch + 96;
+export const OPERAND_C = State.scratch + 128;
+export const RESULT = State.scratch + 160;
 
 /** CR4.OSXMMEXCPT: whether #XM or #UD. */
 const OSXMMEXCPT = 1 << 10;

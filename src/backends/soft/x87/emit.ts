@@ -184,12 +184,14 @@ function emitStore(e: Emit, at: Address, opcode: number, reg: number, bytes: 2 |
   code.if();
   e.loadState(Mem.i64_load, State.scratch);
   code.set(value);
-  e.store(at, bytes === 10 ? 8 : bytes, value);
   if (bytes === 10) {
+    // Read before the first store: slow stores use the scratch area too.
+    const high = e.temp(Type.i64);
     e.loadState(Mem.i64_load, State.scratch + 8);
-    code.set(value);
-    e.store(at, 2, value, 8);
-  }
+    code.set(high);
+    e.store(at, 8, value);
+    e.store(at, 2, high, 8);
+  } else e.store(at, bytes, value);
   code.end();
   noteInstruction(e, opcode, memoryModrm(reg), at);
   code.i32(opcode);
