@@ -36,6 +36,16 @@ const CONDITIONS: Readonly<Record<string, string>> = {
   nle: "g",
 };
 
+/** iced names CMPccXADD after the negated conditions, everybody else after Intel's. */
+const CMPXADD: readonly (readonly [string, string])[] = [
+  ["a", "nbe"],
+  ["ae", "nb"],
+  ["e", "z"],
+  ["g", "nle"],
+  ["ge", "nl"],
+  ["ne", "nz"],
+];
+
 /** Names NASM has and iced spells differently. Where several are given, the cheapest form of the mode wins, as in NASM. */
 const ALIASES: Readonly<Record<string, Alias>> = {
   sal: { names: ["shl"] },
@@ -58,6 +68,7 @@ const ALIASES: Readonly<Record<string, Alias>> = {
   int01: { names: ["int1"] },
   icebp: { names: ["int1"] },
   smi: { names: ["int1"] },
+  pmulhrwa: { names: ["pmulhrw"] },
   ud2a: { names: ["ud2"] },
   ud2b: { names: ["ud1"] },
   loopz: { names: ["loope"] },
@@ -100,6 +111,7 @@ function pseudoInstructions(): Map<string, Alias> {
   for (const [alias, condition] of Object.entries(CONDITIONS)) {
     for (const family of ["j", "set", "cmov"]) found.set(family + alias, { names: [family + condition] });
   }
+  for (const [alias, condition] of CMPXADD) found.set(`cmp${alias}xadd`, { names: [`cmp${condition}xadd`] });
   for (const type of ["ps", "pd", "ss", "sd"]) {
     for (const [i, name] of COMPARES.entries()) put(`cmp${name}${type}`, `cmp${type}`, i);
   }
@@ -122,6 +134,12 @@ function pseudoInstructions(): Map<string, Alias> {
 
 let aliases: Map<string, Alias> | undefined;
 const resolved: Record<Bits, Map<string, Mnemonic | undefined>> = { 16: new Map(), 32: new Map(), 64: new Map() };
+
+/** MOVSXD without REX.W only copies: MOVSX never means it. */
+function isShortMovsxd({ code }: Form): boolean {
+  const { Code } = iced();
+  return code === Code.Movsxd_r16_rm16 || code === Code.Movsxd_r32_rm32;
+}
 
 /** Instructions whose VEX form came after the EVEX one, and which every assembler encodes as EVEX unless told {vex}. */
 const EVEX_FIRST = /^(vpdpbusds?|vpdpwssds?|vpmadd52[lh]uq|vcvtneps2bf16)$/;
@@ -170,6 +188,7 @@ export function mnemonic(name: string, bits: Bits): Mnemonic | undefined {
     const wanted = only === undefined ? undefined : iced().Code[only];
     const forms = formsOf(alias.names, bits).filter(
       (form) =>
+        !(name === "movsx" && isShortMovsxd(form)) &&
         (operandSize === undefined || form.operandSize === operandSize) &&
         (wanted === undefined || form.code === wanted),
     );

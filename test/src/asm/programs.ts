@@ -40,15 +40,15 @@ const HANDWRITTEN: Readonly<Record<string, string>> = {
   "local labels": "a:\n.x: db 1\n.y: dw .x, .y\nb:\n.x: dw .x, a.x, b.x\njmp .x\njmp a.y",
   "local labels after equ": "a:\nk equ 5\n.x: db 1\ndw a.x\n",
   "special labels": "a: db 1\n..@foo: db 2\n.b: dw ..@foo, a.b",
-  "labels without colon": "a db 1\nb: c: db 2\nlab\ndw a, b, c, lab\nd equ 4\ndb d\nmain nop\n jmp main",
+  "labels without colon": "a db 1\nb: db 2\nc:\nlab\ndw a, b, c, lab\nd equ 4\ndb d\nmain nop\n jmp main",
   "dollar names": "$mov: db 1\ndw $mov\n$eax equ 5\nmov ax, $eax",
   "dollar signs": "org 0x100\ndw $, $$, $-$$\njmp $\njmp short $+2\nmov ax, $\ndw $",
-  "expressions: arithmetic": "dd 1+2*3, (1+2)*3, 10/3, 10%3, -10//3, -10%%3, 7-10, -7, ~5, +5, !5, !0",
+  "expressions: arithmetic": "dd 1+2*3, (1+2)*3, 10/3, 10 % 3, -10//3, -10 %% 3, 7-10, -7, ~5, +5, !5, !0",
   "expressions: shifts and bits":
     "dd 1<<4, 0xff>>4, -16>>>2, 0xf0|0x0f, 0xff&0x0f, 0xff^0x0f, 1<<31, 1<<32\ndq 1<<40, -1>>60",
   "expressions: comparisons": "db 1=1, 1==2, 1!=2, 1<>1, 1<2, 2<=2, 3>4, 4>=4, 1&&0, 1||0, 1^^1",
   "expressions: conditional": "db 1 ? 2 : 3, 0 ? 2 : 3, 5>3 ? 'a' : 'b'",
-  "expressions: unsigned and signed": "dq -1/2, -1//2, -7%3, -7%%3, 0x8000000000000000/2, 0x8000000000000000//2",
+  "expressions: unsigned and signed": "dq -1/2, -1//2, -7 % 3, -7 %% 3, 0x8000000000000000/2, 0x8000000000000000//2",
   "expressions: wrap around": "dq 0x7fffffffffffffff+1, 0xffffffffffffffff*2, 1<<63, 1<<64",
   "expressions: precedence": "dd 1|2^3&4, 1<<2+1, 2+3<<1, 1+2==3, 1|2==2, -1+2, ~0&0xf, 2*-3",
   "expressions: functions": "%use ifunc\ndb ilog2e(16), ilog2f(17), ilog2c(17), ilog2w(3)",
@@ -151,7 +151,7 @@ const HANDWRITTEN: Readonly<Record<string, string>> = {
     "a: jmp short b\njmp near b\njz near b\ncall b\njmp b\njz b\nb: loop a\njcxz a\njmp a\ntimes 200 nop\njmp a\njz a\njmp near a",
   "jump sizes settle": "a: jmp c\ntimes 120 nop\nb: jmp a\njmp c\ntimes 3 nop\njz a\nc: jmp a\njmp b",
   "jump chain that grows":
-    "%assign i 0\n%rep 40\nj%[i]: jmp k%[i]\n%assign i i+1\n%endrep\n%assign i 0\n%rep 40\ntimes 4 nop\nk%[i]: jmp j%[i]\n%assign i i+1\n%endrep",
+    "%assign i 0\n%rep 40\nj%[i]: jmp far_%[i]\n%assign i i+1\n%endrep\n%assign i 0\n%rep 40\ntimes 4 nop\nfar_%[i]: jmp j%[i]\n%assign i i+1\n%endrep",
   "trailing comma": "db 1, 2,\ndb 3",
   "boot sector":
     "bits 16\norg 0x7c00\ncli\nxor ax, ax\nmov ds, ax\nmov ss, ax\nmov sp, 0x7c00\nlgdt [gdtr]\nmov eax, cr0\nor al, 1\nmov cr0, eax\njmp 8:pm\nbits 32\npm: mov ax, 16\nmov ds, ax\nmov dword [0xb8000], 0x07410742\nhlt\njmp $\nalign 8\ngdt: dq 0, 0x00cf9a000000ffff, 0x00cf92000000ffff\ngdtr: dw $-gdt-1\ndd gdt\ntimes 510-($-$$) db 0\ndw 0xaa55",
@@ -210,7 +210,7 @@ function jumps(seed: number): string {
         "add ax, l5-l4",
         "align 16",
         `db ${random(9)}`,
-        "times l2-l1 db 1",
+        i > 2 ? "times l2-l1 db 1" : "nop",
       ]),
     );
   }
