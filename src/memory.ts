@@ -338,9 +338,12 @@ export class GuestMemory implements Disposable {
     }
   }
 
-  /** Removes all slots. */
+  /**
+   * Frees all memory after its VM is gone. The slots went with the VM: unmapping them one by one before would cost more
+   * than all the rest of a VM's life.
+   */
   [Symbol.dispose](): void {
-    while (this.#slots.length > 0) this.remove(this.#slots.at(-1)!);
+    while (this.#slots.length > 0) this.#forget(this.#slots.length - 1, this.#slots.at(-1) as Slot);
   }
 
   /** A view for a read of up to 8 bytes: the slot's own memory, or a scratch copy across a border. */

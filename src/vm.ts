@@ -74,8 +74,8 @@ export class Vm implements Disposable {
     try {
       addRam(this.memory, options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options);
     } catch (error) {
-      this.memory[Symbol.dispose]();
       this.#engine[Symbol.dispose]();
+      this.memory[Symbol.dispose]();
       throw error;
     }
   }
@@ -188,8 +188,8 @@ export class Vm implements Disposable {
     this.#disposed = true;
     using stack = new DisposableStack();
     if (this.#owned !== undefined) stack.use(this.#owned);
-    stack.use(this.#engine);
     stack.use(this.memory);
+    stack.use(this.#engine);
     for (const vcpu of this.#vcpus) stack.use(vcpu);
   }
 
