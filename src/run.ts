@@ -41,13 +41,18 @@ const DEFAULT_SLICE_MS = 10;
 export async function runVm(vm: Vm, options: RunOptions): Promise<RunResult> {
   const halted = new Set<Vcpu>();
   const steps = stepsOf(vm, options, { halted, awaited: false });
-  for (;;) {
-    const step = await steps.next();
-    if (step.done) return step.value;
-    const { exit, vcpu } = step.value;
-    const verdict = options.onExit?.(exit, vcpu);
-    if (verdict === "stop") vm.stop();
-    else if (verdict !== "handled") conclude(vm, step.value, halted);
+  try {
+    for (;;) {
+      const step = await steps.next();
+      if (step.done) return step.value;
+      const { exit, vcpu } = step.value;
+      const verdict = options.onExit?.(exit, vcpu);
+      if (verdict === "stop") vm.stop();
+      else if (verdict !== "handled") conclude(vm, step.value, halted);
+    }
+  } finally {
+    // onExit may throw: limits and deadlines go away all the same.
+    await steps.return(undefined as never);
   }
 }
 
@@ -117,7 +122,7 @@ async function* stepsOf(
       vcpu.setDeadline(undefined);
       if (exit.kind === "interrupted" && exit.by === "maxInstructions") return result({ kind: "maxInstructions" });
       if (performance.now() >= deadline) return result({ kind: "timeout" });
-      if (vm.irqchip === "full" && vcpus.every(sleepsForever)) return result({ kind: "halted" });
+      if (vm.irqchip !== "none" && vcpus.every(sleepsForever)) return result({ kind: "halted" });
       await eventLoopTurn();
     }
   } finally {
@@ -133,7 +138,8 @@ async function* stepsOf(
 function conclude(vm: Vm, { exit, vcpu }: Step, halted: Set<Vcpu>): void {
   if (exit.kind === "hlt" && vcpu.pendingInterrupts.length === 0) {
     halted.add(vcpu);
-    if (vm.vcpus.every((other) => other.disposed || halted.has(other))) vm.stop({ kind: "halted" });
+    const asleep = (other: Vcpu) => halted.has(other) && other.pendingInterrupts.length === 0;
+    if (vm.vcpus.every((other) => other.disposed || asleep(other))) vm.stop({ kind: "halted" });
   }
   const outcome = outcomeOf(exit);
   if (outcome !== undefined) vm.stop(outcome);
