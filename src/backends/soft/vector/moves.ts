@@ -39,7 +39,7 @@ export function moveWhole(alignment: Alignment): Emitter {
       emitMmxTransition(e);
       return;
     }
-    const at = memoryAddress(e, alignment);
+    const at = memoryAddress(e, alignment, "write");
     const values = (isWide(e) ? ([0, 1] as const) : ([0] as const)).map((half) => {
       pushRegister(e, register, half);
       return keep(e);
