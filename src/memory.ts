@@ -257,19 +257,21 @@ export class GuestMemory implements Disposable {
         const at = Buffer.from(data.buffer, data.byteOffset + start - slot.gpa, end - start).indexOf(bytes);
         if (at >= 0) return start + at;
       }
-      const next = this.#slots[index + 1];
-      if (next?.gpa === slot.end) {
-        const found = this.#findAcross(bytes, slot.end, { from, to });
-        if (found !== undefined) return found;
-      }
+      const found = this.#findAcross(bytes, index, { from, to });
+      if (found !== undefined) return found;
     }
     return undefined;
   }
 
-  #findAcross(bytes: Uint8Array, border: number, range: { from: number; to: number }): number | undefined {
-    const from = Math.max(range.from, border - bytes.length + 1);
-    const to = Math.min(range.to, border + bytes.length - 1);
-    if (to - from < bytes.length || !this.has(from, to - from)) return undefined;
+  /** An occurrence that begins in one slot and ends in one that follows without a gap. */
+  #findAcross(bytes: Uint8Array, index: number, range: { from: number; to: number }): number | undefined {
+    const slot = this.#slots[index] as Slot;
+    const reach = slot.end + bytes.length - 1;
+    let end = slot.end;
+    for (let next = index + 1; end < reach && this.#slots[next]?.gpa === end; next++) end = this.#slots[next]!.end;
+    const from = Math.max(range.from, slot.gpa, slot.end - bytes.length + 1);
+    const to = Math.min(range.to, end, reach);
+    if (to - from < bytes.length) return undefined;
     const at = Buffer.from(this.read(from, to - from)).indexOf(bytes);
     return at < 0 ? undefined : from + at;
   }
@@ -357,15 +359,16 @@ export class GuestMemory implements Disposable {
 
   #slotAt(gpa: number, length: number): Slot {
     const last = this.#last;
-    if (last !== undefined && gpa >= last.gpa && gpa < last.end) return last;
+    if (last !== undefined && gpa >= last.gpa && gpa < last.end && Number.isInteger(gpa)) return last;
     const slot = this.#slots.find((candidate) => gpa >= candidate.gpa && gpa < candidate.end);
-    if (slot === undefined) throw this.#unbacked(gpa, gpa, length);
+    if (slot === undefined || !Number.isInteger(gpa)) throw this.#unbacked(gpa, gpa, length);
     this.#last = slot;
     return slot;
   }
 
   /** First GPA in the range that no slot backs. */
   #gap(gpa: number, length: number): number | undefined {
+    if (!Number.isInteger(gpa) || gpa < 0 || gpa >= GPA_END) return length > 0 ? gpa : undefined;
     let at = gpa;
     for (const slot of this.#slots) {
       if (at >= gpa + length) break;
@@ -379,7 +382,7 @@ export class GuestMemory implements Disposable {
   #check(gpa: number, length: number): void {
     const last = this.#last;
     if (last !== undefined && gpa >= last.gpa && gpa + length <= last.end && Number.isInteger(gpa)) return;
-    const gap = Number.isInteger(gpa) && gpa >= 0 ? this.#gap(gpa, length) : gpa;
+    const gap = this.#gap(gpa, length);
     if (gap !== undefined) throw this.#unbacked(gpa, gap, length);
   }
 
