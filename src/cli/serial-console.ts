@@ -110,7 +110,7 @@ export class SerialConsole implements Disposable {
         if (byte === CTRL_A) kept.push(byte);
         else this.#command(String.fromCharCode(byte).toLowerCase());
       } else if (byte === CTRL_A) this.#escaped = true;
-      else if (byte === CTRL_C && this.#options.unread() > 0) this.#options.onInterrupt();
+      else if (byte === CTRL_C && this.#options.unread() + kept.length > 0) this.#options.onInterrupt();
       else kept.push(byte);
     }
     return Uint8Array.from(kept);

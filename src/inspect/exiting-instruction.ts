@@ -1,6 +1,6 @@
 import type { PhysicalMemory } from "../boot/physical-memory.ts";
 import type { Exit, ExitOf } from "../exit.ts";
-import { RIP } from "../registers.ts";
+import { GPR_NAMES, RIP } from "../registers.ts";
 import { type DisassembledInstruction, disassemble, type Iced, loadDisassembler } from "./disassemble.ts";
 import { type CodeRegisters, codeBits, linearAddress, readLinear } from "./guest-code.ts";
 import { pagingStateOf, walkPages } from "./walk.ts";
@@ -9,6 +9,7 @@ type Instruction = InstanceType<Iced["Instruction"]>;
 type RetiredExit = ExitOf<"pioOut" | "mmioWrite" | "hlt">;
 
 const MAX_INSTRUCTION_BYTES = 15;
+const RDX = GPR_NAMES.indexOf("rdx");
 
 /**
  * The instruction that made an exit; undefined where its bytes cannot be read.
@@ -64,17 +65,17 @@ function instructionBefore(bytes: Uint8Array, scene: Scene): DisassembledInstruc
 function makes(iced: Iced, instruction: Instruction, scene: Scene): boolean {
   const { Mnemonic, OpKind } = iced;
   const { mnemonic } = instruction;
-  const { exit } = scene;
+  const { exit, registers } = scene;
   switch (exit.kind) {
     case "hlt":
       return mnemonic === Mnemonic.Hlt;
     case "pioOut": {
-      if (mnemonic === Mnemonic.Outsb) return exit.size === 1;
-      if (mnemonic === Mnemonic.Outsw) return exit.size === 2;
-      if (mnemonic === Mnemonic.Outsd) return exit.size === 4;
-      if (mnemonic !== Mnemonic.Out) return false;
-      if (instruction.op0Kind === OpKind.Immediate8 && instruction.immediate(0) !== BigInt(exit.port)) return false;
-      return exit.size === iced.RegisterExt.size(instruction.op1Register);
+      const isDx = Number(registers.readGpr(RDX) & 0xffffn) === exit.port;
+      if (mnemonic === Mnemonic.Outsb) return isDx && exit.size === 1;
+      if (mnemonic === Mnemonic.Outsw) return isDx && exit.size === 2;
+      if (mnemonic === Mnemonic.Outsd) return isDx && exit.size === 4;
+      if (mnemonic !== Mnemonic.Out || exit.size !== iced.RegisterExt.size(instruction.op1Register)) return false;
+      return instruction.op0Kind === OpKind.Immediate8 ? instruction.immediate(0) === BigInt(exit.port) : isDx;
     }
     case "mmioWrite": {
       // String stores have moved their pointer on already: their size has to do.

@@ -59,18 +59,22 @@ export function formatExit(exit: Exit, bytes?: number): string {
   }
 }
 
-/** Kind and fields of any exit; numbers in hexadecimal unless small. */
+/** Numbers that are addresses, not counts or codes. */
+const ADDRESSES: readonly string[] = ["gpa", "leaf", "subleaf"];
+
+/** Kind and fields of any exit; registers and addresses in hexadecimal. */
 function formatFields(exit: Exit): string {
   const fields = Object.entries(exit)
     .filter(([name]) => name !== "kind")
-    .map(([name, value]) => `${name}=${formatField(value)}`);
+    .map(([name, value]) => `${name}=${formatField(name, value)}`);
   return [exit.kind, ...fields].join(" ");
 }
 
-function formatField(value: unknown): string {
+function formatField(name: string, value: unknown): string {
   if (value instanceof Uint8Array) return value.length === 0 ? "none" : formatPayload(value);
-  if (Array.isArray(value)) return `[${value.map(formatField).join(", ")}]`;
-  if (typeof value === "bigint" || typeof value === "number") return value < 10 ? String(value) : hex(value);
+  if (Array.isArray(value)) return `[${value.map((item) => formatField(name, item)).join(", ")}]`;
+  if (typeof value === "bigint") return hex(value);
+  if (typeof value === "number") return ADDRESSES.includes(name) ? hex(value) : String(value);
   return typeof value === "string" ? `"${value}"` : String(value);
 }
 

@@ -80,7 +80,7 @@ describe("vmexit boot on a terminal", () => {
       await run.until("\na");
       run.type(`b\r${CTRL_D}`);
       expect(await run.child.exited).toBe(0);
-      expect(run.shown).toEndWith("\nab\r");
+      await run.until("\nab\r");
       expect(run.isRestored).toBe(true);
     },
   );
@@ -115,7 +115,7 @@ describe("vmexit boot on a terminal", () => {
     expect(run.child.exitCode).toBe(null);
     run.type(CTRL_C);
     expect(await run.child.exited).toBe(130);
-    expect(run.shown).toContain("jmp short 0x1000");
+    await run.until("jmp short 0x1000");
     expect(run.isRestored).toBe(true);
   });
 
@@ -132,19 +132,20 @@ describe("vmexit boot on a terminal", () => {
 
   onTerminal(`an exception that nobody catches leaves the terminal restored${why}`, async () => {
     using scratch = new Scratch();
-    const preload = scratch.write("throw.ts", "setTimeout(() => { throw new Error('boom'); }, 400);");
+    const preload = scratch.write(
+      "throw.ts",
+      "setInterval(() => { if (process.stdin.isRaw) throw new Error('boom'); }, 20);",
+    );
     await using run = new TerminalRun([guest("endless")], { bun: ["--preload", preload] });
-    await run.until(HINT);
-    expect(run.isRaw).toBe(true);
     expect(await run.child.exited).toBe(70);
-    expect(run.shown).toContain("boom");
+    await run.until("boom");
     expect(run.isRestored).toBe(true);
   });
 
   onTerminal(`has no time limit by itself, and keeps to one that is given${why}`, async () => {
     await using run = new TerminalRun([guest("endless"), "--timeout", "300ms"]);
     expect(await run.child.exited).toBe(124);
-    expect(run.shown).toContain("time limit of 300 ms reached");
+    await run.until("time limit of 300 ms reached");
     expect(run.isRestored).toBe(true);
   });
 

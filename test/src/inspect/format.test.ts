@@ -17,12 +17,13 @@ test.each<[Exit, string]>([
     { kind: "wrmsr", msr: 0x12340, reason: "unknown", value: 16n, error: false },
     "wrmsr msr=0x12340 value=0x10 reason=unknown",
   ],
+  [{ kind: "memoryFault", flags: 8n, gpa: 0x1000, bytes: 4096 }, "memoryFault flags=0x8 gpa=0x1000 bytes=4096"],
   [{ kind: "hlt" }, "hlt"],
   [{ kind: "exception", exception: 14, errorCode: 2 }, "exception #PF (14) errorCode=0x2"],
-  [{ kind: "unknown", reason: 99 }, "unknown reason=0x63"],
+  [{ kind: "unknown", reason: 99 }, "unknown reason=99"],
   [
     { kind: "systemEvent", type: 2, name: "reset", data: [1n, 0xffn] },
-    'systemEvent type=2 name="reset" data=[1, 0xff]',
+    'systemEvent type=2 name="reset" data=[0x1, 0xff]',
   ],
   [
     { kind: "internalError", suberror: 1, name: "emulation", data: [], instruction: Uint8Array.of(0x0f, 0x0b) },
