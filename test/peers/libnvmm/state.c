@@ -120,7 +120,7 @@ static int crs_out(struct vcpu *v, uint64_t *crs) {
   crs[NVMM_X64_CR_CR2] = k->cr2;
   crs[NVMM_X64_CR_CR3] = k->cr3;
   crs[NVMM_X64_CR_CR4] = k->cr4;
-  crs[NVMM_X64_CR_CR8] = k->cr8;
+  crs[NVMM_X64_CR_CR8] = v->run->cr8; /* without a local APIC in KVM it lives there */
   crs[NVMM_X64_CR_XCR0] = xcrs.xcrs[0].value;
   return 0;
 }
@@ -131,7 +131,7 @@ static int crs_in(struct vcpu *v, const uint64_t *crs) {
   k->cr2 = crs[NVMM_X64_CR_CR2];
   k->cr3 = crs[NVMM_X64_CR_CR3];
   k->cr4 = crs[NVMM_X64_CR_CR4] & ~0x2000ull; /* VMXE is hidden */
-  k->cr8 = crs[NVMM_X64_CR_CR8] & 15;
+  k->cr8 = v->run->cr8 = crs[NVMM_X64_CR_CR8] & 15;
   v->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
   struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = (crs[NVMM_X64_CR_XCR0] & 3) | 1}}};
   return ioctl(v->fd, KVM_SET_XCRS, &xcrs);

@@ -563,7 +563,7 @@ static void fill_exitstate(struct vcpu *v) {
   struct nvmm_x64_state s;
   state_fetch(v, &s, NVMM_X64_STATE_INTR);
   v->exit->exitstate.rflags = v->run->s.regs.regs.rflags | 2;
-  v->exit->exitstate.cr8 = v->run->s.regs.sregs.cr8;
+  v->exit->exitstate.cr8 = v->run->cr8;
   v->exit->exitstate.int_shadow = s.intr.int_shadow;
   v->exit->exitstate.int_window_exiting = s.intr.int_window_exiting;
   v->exit->exitstate.nmi_window_exiting = s.intr.nmi_window_exiting;
