@@ -1,4 +1,4 @@
-import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KvmCpuid2 } from "../../../ffi/kvm/cpuid.ts";
+import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KvmCpuid2, KvmCpuidEntry2 } from "../../../ffi/kvm/cpuid.ts";
 import { KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID, KVM_SET_CPUID2 } from "../../../ffi/kvm/ioctls.ts";
 import { libc } from "../../../ffi/libc.ts";
 import { bytesOf } from "../../../ffi/struct.ts";
@@ -43,13 +43,26 @@ export function tableOf(entries: readonly CpuidEntry[]): KvmCpuid2 {
   return table;
 }
 
+/** Places in a kvm_cpuid2 in 32-bit words: a view of each entry would cost a new vCPU more than its ioctls. */
+const WORD = {
+  head: KvmCpuid2.size / 4,
+  entry: KvmCpuidEntry2.size / 4,
+  leaf: KvmCpuidEntry2.fields.function.offset / 4,
+  eax: KvmCpuidEntry2.fields.eax.offset / 4,
+  ebx: KvmCpuidEntry2.fields.ebx.offset / 4,
+  edx: KvmCpuidEntry2.fields.edx.offset / 4,
+} as const;
+
 /** Puts the vCPU's id where CPUID tells the APIC id; KVM leaves the host's there. */
 export function setApicId(table: KvmCpuid2, id: number): void {
-  for (let i = 0; i < table.nent; i++) {
-    const entry = table.entries[i] as KvmCpuid2["entries"][number];
-    if (entry.function === LEAF_FEATURES) entry.ebx = ((entry.ebx & 0x00ffffff) | (id << 24)) >>> 0;
-    else if (LEAVES_TOPOLOGY.includes(entry.function)) entry.edx = id;
-    else if (entry.function === LEAF_AMD_TOPOLOGY) entry.eax = id;
+  const bytes = bytesOf(table);
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const end = WORD.head + table.nent * WORD.entry;
+  for (let at = WORD.head; at < end; at += WORD.entry) {
+    const leaf = words[at + WORD.leaf] as number;
+    if (leaf === LEAF_FEATURES) words[at + WORD.ebx] = ((words[at + WORD.ebx] as number) & 0x00ffffff) | (id << 24);
+    else if (LEAVES_TOPOLOGY.includes(leaf)) words[at + WORD.edx] = id;
+    else if (leaf === LEAF_AMD_TOPOLOGY) words[at + WORD.eax] = id;
   }
 }
 
