@@ -4,6 +4,7 @@ import { UsageError } from "./usage-error.ts";
 const OVERVIEW = `vmexit boots guests on this host's hypervisor and shows their exits.
 
   vmexit boot <guest> [options]   run a guest: flat binary, boot sector, .com, ELF, Multiboot
+  vmexit asm <file> [options]     assemble NASM syntax into a flat binary
   vmexit doctor [--json]          what this host lacks to run guests, and how to get it
   vmexit help [command]           this text, or a command's options
   vmexit --version
@@ -68,6 +69,8 @@ function textFor(command: string | undefined): string {
       return bootHelp();
     case "doctor":
       return DOCTOR_HELP;
+    case "asm":
+      return (require("../asm/command.ts") as typeof import("../asm/command.ts")).ASM_USAGE;
     case "help":
       return OVERVIEW;
     default:
@@ -95,11 +98,11 @@ function printVersion(): number {
 
 function unknownCommand(name: string): UsageError {
   const { didYouMean } = require("../asm/suggest.ts") as typeof import("../asm/suggest.ts");
-  const near = didYouMean(name, ["boot", "doctor", "help"]);
+  const near = didYouMean(name, ["boot", "asm", "doctor", "help"]);
   const isFile = /[./]/.test(name);
   return new UsageError(
     `Unknown command "${name}"`,
-    isFile ? `to run it, write vmexit boot ${name}` : near || "there are boot, doctor and help",
+    isFile ? `to run it, write vmexit boot ${name}` : near || "there are boot, asm, doctor and help",
   );
 }
 

@@ -3,6 +3,7 @@
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => number | Promise<number>>> = {
   boot: (args) => (require("./boot.ts") as typeof import("./boot.ts")).boot(args),
   doctor: (args) => (require("./doctor.ts") as typeof import("./doctor.ts")).doctor(args),
+  asm: (args) => (require("./asm.ts") as typeof import("./asm.ts")).asm(args),
   help: (args) => (require("./help.ts") as typeof import("./help.ts")).help(args),
 };
 

@@ -62,6 +62,7 @@ export class Output {
   async end(): Promise<void> {
     const rest = this.#buffer.subarray(0, this.#used);
     this.#used = 0;
+    // Bun.write() of nothing truncates a file that stdout was redirected to.
     if (rest.length === 0 || this.#failure !== undefined) return;
     try {
       await Bun.write(this.#fd === 1 ? Bun.stdout : Bun.stderr, rest);

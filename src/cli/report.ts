@@ -27,7 +27,8 @@ export async function reportEnd(ended: Ended, plan: BootPlan, machine: Machine):
       ...(counts === undefined ? {} : { stats: counts }),
       ...(screen === undefined ? {} : { crash: screen }),
     };
-    await Bun.write(Bun.stdout, `${JSON.stringify(object, jsonValue)}\n`);
+    stdout.text(`${JSON.stringify(object, jsonValue)}\n`);
+    await stdout.end();
   }
 }
 
