@@ -29,6 +29,8 @@ export function dispatch(exit: Exit, buses: Buses): boolean {
         return false;
     }
   } catch (error) {
+    // What the device had filled in is no answer.
+    if (exit.kind === "pioIn" || exit.kind === "mmioRead") exit.data.fill(0xff);
     throw deviceError(exit, buses, error);
   }
 }

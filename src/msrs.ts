@@ -63,7 +63,7 @@ export type MsrName = keyof typeof MSRS;
 /** The index behind a name or an index. */
 export function msrIndex(msr: MsrName | number): number {
   if (typeof msr === "number") return msr;
-  const index: number | undefined = MSRS[msr];
+  const index: number | undefined = Object.hasOwn(MSRS, msr) ? MSRS[msr] : undefined;
   if (index === undefined) throw new RangeError(`Unknown MSR "${msr}": use a name of MSRS or its number`);
   return index;
 }
