@@ -12,8 +12,10 @@ export interface Refusal {
 }
 
 /** Each backend loads only when it is opened. */
-const OPENERS: Readonly<Partial<Record<BackendName, () => Backend>>> = {
+const OPENERS: Readonly<Record<BackendName, () => Backend>> = {
   kvm: () => (require("./backends/kvm/backend.ts") as typeof import("./backends/kvm/backend.ts")).openKvm(),
+  nvmm: () => (require("./backends/nvmm/backend.ts") as typeof import("./backends/nvmm/backend.ts")).openNvmm(),
+  soft: () => (require("./backends/soft/backend.ts") as typeof import("./backends/soft/backend.ts")).openSoft(),
 };
 
 /** What `auto` tries, in this order. */
@@ -60,17 +62,16 @@ export class Host implements Disposable {
  */
 export function openBackend(choice: BackendChoice = "auto"): Host {
   if (choice !== "auto") {
-    const open = OPENERS[choice];
+    const open: (() => Backend) | undefined = OPENERS[choice];
     if (open === undefined) {
-      throw new RangeError(`Unknown backend "${choice}": use auto, ${BACKEND_NAMES.join(" or ")}`);
+      throw new RangeError(`Unknown backend "${choice}": use auto, ${BACKEND_NAMES.join(", ")}`);
     }
     return new Host(open());
   }
   const refusals: Refusal[] = [];
   for (const backend of BACKEND_NAMES) {
     try {
-      const open = OPENERS[backend];
-      if (open !== undefined) return new Host(open(), refusals);
+      return new Host(OPENERS[backend](), refusals);
     } catch (error) {
       refusals.push({ backend, error: error as Error });
     }

@@ -19,19 +19,20 @@ for (const name of BACKEND_NAMES) {
   const { host, refusal } = open(name);
   describe(`guests on ${name}${refusal}`, () => {
     afterAll(() => host?.[Symbol.dispose]());
-    const met = host === undefined ? undefined : meets(host);
+    if (host === undefined) {
+      test.skip("every guest runs as its header says", () => {});
+      return;
+    }
+    const met = meets(host);
     for (const expectation of EXPECTATIONS) {
-      const missing = expectation.needs?.find((need) => met !== undefined && !met[need]);
+      const missing = expectation.needs?.find((need) => !met[need]);
       const skip = missing === undefined ? "" : ` (skipped: ${REASONS[missing]})`;
-      test.skipIf(host === undefined || missing !== undefined)(
-        `${expectation.guest} runs as its header says${skip}`,
-        () => {
-          const run = runGuest(host!.engine, expectation);
-          expect(run.transcript).toEqual([...expectation.transcript]);
-          if (expectation.exits !== undefined) expect(run.exits).toBe(expectation.exits);
-          if (expectation.rip !== undefined) expect(run.rip).toBe(expectation.rip);
-        },
-      );
+      test.skipIf(missing !== undefined)(`${expectation.guest} runs as its header says${skip}`, () => {
+        const run = runGuest(host.engine, expectation);
+        expect(run.transcript).toEqual([...expectation.transcript]);
+        if (expectation.exits !== undefined) expect(run.exits).toBe(expectation.exits);
+        if (expectation.rip !== undefined) expect(run.rip).toBe(expectation.rip);
+      });
     }
   });
 }

@@ -1,0 +1,4 @@
+import { contract } from "./contract.ts";
+import { engine } from "./engine.ts";
+
+contract(engine("soft"));
