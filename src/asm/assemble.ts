@@ -1,6 +1,6 @@
 import { Assembly, DEFAULT_LIMITS, type Limits } from "./assembly.ts";
 import { Cursor } from "./cursor.ts";
-import { AsmError, Complaint, type Diagnostic, diagnosticAt } from "./diagnostics.ts";
+import { AsmError, Complaint, type Diagnostic, diagnosticAt, TooMuch } from "./diagnostics.ts";
 import { evaluate, type Value } from "./expression.ts";
 import { ExpressionParser } from "./expressionparser.ts";
 import type { Bits } from "./forms.ts";
@@ -95,6 +95,7 @@ function hostOf(run: Run, parser: LineParser): Host {
 function report(run: Run, complaint: Complaint, line: SourceLine): void {
   const place = complaint.place ?? { line, column: 1, width: Math.max(1, line.text.length) };
   run.syntaxErrors.push(diagnosticAt("error", place, complaint.message, complaint.hint));
+  if (run.syntaxErrors.length >= run.assembly.limits.errors) throw new TooMuch("Too many errors", place);
 }
 
 function predefine(preprocessor: Preprocessor, defines: AssembleOptions["defines"]): void {
@@ -123,7 +124,6 @@ function firstPass(run: Run): Statement[] {
       if (!(error instanceof Complaint) || error.fatal) throw error;
       report(run, error, ready.line);
     }
-    if (run.syntaxErrors.length >= assembly.limits.errors) break;
   }
   return statements;
 }

@@ -1,5 +1,5 @@
 import { type DataSink, emitData } from "./data.ts";
-import { Complaint, type Diagnostic, diagnosticAt } from "./diagnostics.ts";
+import { Complaint, type Diagnostic, diagnosticAt, TooMuch } from "./diagnostics.ts";
 import { ABSOLUTE, constant, type Expression, evaluate, type Scope, type Value } from "./expression.ts";
 import type { Bits } from "./forms.ts";
 import { assembleInstruction, type InstructionStatement } from "./instruction.ts";
@@ -15,13 +15,15 @@ import { SymbolTable } from "./symbols.ts";
 export interface Limits {
   /** Bytes of output, and of any one section. */
   readonly outputBytes: number;
-  /** Statements carried out over all passes, each repetition of TIMES counted. */
+  /** Statements carried out over all passes, each repetition of TIMES counted, freshly encoded instructions eightfold. */
   readonly statements: number;
   readonly passes: number;
   readonly errors: number;
 }
 
-export const DEFAULT_LIMITS: Limits = { outputBytes: 1 << 28, statements: 50_000_000, passes: 60, errors: 100 };
+export const DEFAULT_LIMITS: Limits = { outputBytes: 1 << 26, statements: 20_000_000, passes: 60, errors: 100 };
+
+const ENCODING_COST = 8;
 
 /** What a line became, in the last pass. */
 export interface Emission {
@@ -30,12 +32,6 @@ export interface Emission {
   /** Offset in the section. */
   readonly offset: number;
   readonly size: number;
-}
-
-/** Thrown to end an assembly that has found too much wrong to go on. */
-class TooMuch extends Complaint {
-  override name = "TooMuch";
-  override readonly fatal = true;
 }
 
 /** Notes whether an instruction looked at anything that another pass may change. */
@@ -186,6 +182,7 @@ export class Assembly implements Scope, DataSink {
   fail(complaint: Complaint, fallback?: Place): void {
     const place = complaint.place ?? fallback;
     if (!place) throw complaint;
+    if (this.errors.length >= this.limits.errors) return;
     const diagnostic = diagnosticAt("error", place, complaint.message, complaint.hint);
     const same = this.errors.some(
       (e) =>
@@ -195,7 +192,6 @@ export class Assembly implements Scope, DataSink {
         e.message === diagnostic.message,
     );
     if (!same) this.errors.push(diagnostic);
-    if (this.errors.length >= this.limits.errors) throw new TooMuch("Too many errors", place);
   }
 
   warn(message: string, place: Place): void {
@@ -213,15 +209,21 @@ export class Assembly implements Scope, DataSink {
       this.fail(error, statement.place);
     }
     const section = this.#section;
-    if (section.index === index && section.size !== size) {
+    if (index >= 0 && section.index === index && section.size !== size) {
       this.emissions.push({ line: statement.place.line, section: index, offset: size, size: section.size - size });
     }
   }
 
-  #run(statement: Statement): void {
-    if (++this.#statements > this.limits.statements) {
-      throw new TooMuch("The source asks for too much work", statement.place, "reduce its repetitions");
+  /** Counts one step of work against the limit. */
+  spend(place: Place, cost = 1): void {
+    this.#statements += cost;
+    if (this.#statements > this.limits.statements) {
+      throw new TooMuch("The source asks for too much work", place, "reduce its repetitions");
     }
+  }
+
+  #run(statement: Statement): void {
+    this.spend(statement.place);
     switch (statement.kind) {
       case "instruction":
         this.emit(this.#encoded(statement));
@@ -287,6 +289,7 @@ export class Assembly implements Scope, DataSink {
     const defaultRelative = this.#defaultRelative;
     if (cache && cache.bits === bits && cache.defaultRelative === defaultRelative) return cache.bytes;
     if (statement.name === "") return Uint8Array.from(prefixBytes(statement.prefixes, []));
+    this.spend(statement.place, ENCODING_COST);
     const here = this.position();
     const watch = this.#watch;
     watch.used = false;
@@ -383,15 +386,21 @@ export class Assembly implements Scope, DataSink {
 
   #repeatLast(start: number, size: number, times: number): void {
     const section = this.#section;
+    if (size === 0) return;
     if (section.absolute || section.nobits) {
       section.size += size * times;
       return;
     }
     this.#checkSize(size * times);
-    const pattern = section.bytes.slice(start, start + size);
     grow(section, size * times);
-    for (let i = 0; i < times; i++) section.bytes.set(pattern, section.size + i * size);
-    section.size += size * times;
+    const end = section.size + size * times;
+    // Doubles what is there until it reaches the end.
+    for (let done = start + size; done < end; ) {
+      const length = Math.min(done - start, end - done);
+      section.bytes.copyWithin(done, start, start + length);
+      done += length;
+    }
+    section.size = end;
   }
 
   #align(boundary: Expression, fill: Statement | undefined, reserve: boolean, place: Place): void {

@@ -98,6 +98,8 @@ export interface DataSink {
   /** Checks a repetition count; throws when it is negative or beyond any limit. */
   repetitions(count: Expression, place: Place): number;
   warn(message: string, place: Place): void;
+  /** Counts one step of work against the assembly's limit. */
+  spend(place: Place): void;
 }
 
 /** Emits data items, each `size` bytes wide. */
@@ -128,7 +130,10 @@ export function emitData(items: readonly DataItem[], size: number, sink: DataSin
       }
       case "repeat": {
         const count = sink.repetitions(item.count, item.place);
-        for (let i = 0; i < count; i++) emitData(item.items, size, sink);
+        for (let i = 0; i < count; i++) {
+          sink.spend(item.place);
+          emitData(item.items, size, sink);
+        }
         break;
       }
     }

@@ -34,6 +34,12 @@ export class Complaint extends Error {
   }
 }
 
+/** Thrown to end an assembly that has found too much wrong to go on. */
+export class TooMuch extends Complaint {
+  override name = "TooMuch";
+  override readonly fatal = true;
+}
+
 /** Formats a diagnostic as `file:line:column: error: message`, the excerpt, and the hint. */
 export function formatDiagnostic(diagnostic: Diagnostic): string {
   const { file, line, column, severity, message, hint, excerpt, trail } = diagnostic;
@@ -43,6 +49,12 @@ export function formatDiagnostic(diagnostic: Diagnostic): string {
 }
 
 const EXCERPT_WIDTH = 160;
+const MAX_TEXT = 600;
+
+/** Cuts what a source made too long to read. */
+function brief(text: string): string {
+  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT / 2)} ... ${text.slice(-MAX_TEXT / 4)}` : text;
+}
 
 /** Builds a diagnostic for a place. Long lines are cut around the caret so that no source can make a report unreadable. */
 export function diagnosticAt(severity: "error" | "warning", place: Place, message: string, hint: string): Diagnostic {
@@ -53,11 +65,20 @@ export function diagnosticAt(severity: "error" | "warning", place: Place, messag
   }
   const column = Math.max(1, Math.min(place.column, line.text.length + 1));
   const start = column > EXCERPT_WIDTH - 20 ? column - 80 : 0;
-  const shown = line.text.slice(start, start + EXCERPT_WIDTH).replace(/[\t\v\f\0]/g, " ");
+  const shown = line.text.slice(start, start + EXCERPT_WIDTH).replace(/[\t\v\f\0\ue000\ue001]/g, " ");
   const width = Math.max(1, Math.min(place.width, shown.length - (column - 1 - start)));
   const gutter = String(line.number).padStart(5);
   const excerpt = `${gutter} | ${shown}\n      | ${" ".repeat(column - 1 - start)}${"^".repeat(width)}`;
-  return { severity, file: line.file, line: line.number, column, message, hint, excerpt, trail };
+  return {
+    severity,
+    file: line.file,
+    line: line.number,
+    column,
+    message: brief(message),
+    hint: brief(hint),
+    excerpt,
+    trail,
+  };
 }
 
 /** A source that does not assemble. Carries every error found, in source order. */

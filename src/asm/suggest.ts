@@ -20,13 +20,17 @@ function distance(a: string, b: string, limit: number): number {
   return previous[b.length]!;
 }
 
+const MAX_CANDIDATES = 8000;
+
 /** Up to three known words that the unknown one may have been meant as, nearest first. */
 export function nearMisses(word: string, known: Iterable<string>): string[] {
   if (word.length > 40) return [];
   const wanted = word.toLowerCase();
   const limit = wanted.length <= 3 ? 1 : wanted.length <= 7 ? 2 : 3;
   const found: { candidate: string; away: number }[] = [];
+  let looked = 0;
   for (const candidate of known) {
+    if (++looked > MAX_CANDIDATES) break;
     const away = distance(wanted, candidate.toLowerCase(), limit);
     if (away <= limit) found.push({ candidate, away });
   }

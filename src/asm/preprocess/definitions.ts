@@ -91,8 +91,18 @@ function quoted(bytes: Uint8Array): string {
   return `\`${text}\``;
 }
 
-function concatenated(parts: readonly Uint8Array[]): Uint8Array {
-  return Uint8Array.from(parts.flatMap((part) => [...part]));
+const MAX_STRING = 1 << 20;
+
+function concatenated(parts: readonly Uint8Array[], at: Token): Uint8Array {
+  const total = parts.reduce((sum, part) => sum + part.length, 0);
+  if (total > MAX_STRING) throw new Complaint(`String is longer than ${MAX_STRING} bytes`, placeOf(at));
+  const whole = new Uint8Array(total);
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
+  }
+  return whole;
 }
 
 function substring(rest: readonly Token[], at: Token, preprocessor: Preprocessor): Token[] {
@@ -131,7 +141,7 @@ export const definitionDirectives: ReadonlyMap<string, Definition> = new Map<str
   ["%undef", undefine],
   ["%undefalias", undefine],
   ["%strlen", computed(false, (rest, at, p) => [madeToken("num", String(strings(rest, at, p).bytes[0]!.length), at)])],
-  ["%strcat", computed(false, (rest, at, p) => [stringToken(concatenated(strings(rest, at, p).bytes), at)])],
+  ["%strcat", computed(false, (rest, at, p) => [stringToken(concatenated(strings(rest, at, p).bytes, at), at)])],
   ["%substr", computed(false, substring)],
   ["%defstr", computed(false, (rest, at, p) => [stringToken(encoder.encode(flatText(p.expand(rest))), at)])],
   ["%idefstr", computed(true, (rest, at, p) => [stringToken(encoder.encode(flatText(p.expand(rest))), at)])],

@@ -13,6 +13,7 @@ export interface SingleMacro {
 
 const MAX_TOKENS = 200_000;
 const MAX_DEPTH = 200;
+const MAX_WORD = 4096;
 
 /** The single-line macros in force, by name and, with `%idefine`, by name in any case. */
 export class SingleMacros {
@@ -262,6 +263,7 @@ export function paste(tokens: readonly Token[]): Token[] {
 export function glue(left: Token, right: Token): Token[] {
   const text = left.text + right.text;
   if (left.bytes || right.bytes) return [left, right];
+  if (text.length > MAX_WORD) throw new Complaint("Pasted word grows without end", placeOf(left));
   return tokenize({ ...left.line, text }).map((token) => ({
     ...token,
     line: left.line,

@@ -178,6 +178,8 @@ function substitute(token: Token, invocation: Invocation): readonly Token[] | un
   return undefined;
 }
 
+const MAX_TOKENS = 200_000;
+
 const isWord = ({ kind }: Token): boolean => kind === "id" || kind === "num" || kind === "float";
 
 /** Puts the parameters of an invocation into a line of its macro's body, gluing what touches. */
@@ -194,6 +196,7 @@ export function substituteParameters(
     const pieces = replaced === undefined ? [token] : replaced;
     const canGlue = !token.space && (touched || replaced !== undefined);
     touched = replaced !== undefined;
+    if (out.length > MAX_TOKENS) throw new Complaint("Macro parameters grow without end", placeOf(token));
     pieces.forEach((piece, i) => {
       const left = out[out.length - 1];
       if (i === 0 && left && canGlue && isWord(left) && isWord(piece)) {

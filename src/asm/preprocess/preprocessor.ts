@@ -66,7 +66,7 @@ export interface ReadyLine {
 }
 
 const MAX_FRAMES = 200;
-const MAX_LINES = 5_000_000;
+const MAX_LINES = 500_000;
 const MAX_INCLUDES = 64;
 
 const WORDS = [
@@ -77,6 +77,11 @@ const WORDS = [
   ..."%if %ifdef %ifndef %ifidn %ifidni %ifnum %ifstr %ifid %ifempty %ifmacro %elif %elifdef %elifndef".split(" "),
   ...definitionWords,
 ];
+
+/** True when a body may end its repetition by itself. */
+function exits(body: readonly BodyLine[]): boolean {
+  return body.some(({ tokens }) => /^%exit/i.test(tokens[0]?.text ?? ""));
+}
 
 /** Reads a source line by line, carrying out preprocessor directives and expanding macros. */
 export class Preprocessor implements ExpansionScope, ConditionScope {
@@ -161,7 +166,7 @@ export class Preprocessor implements ExpansionScope, ConditionScope {
   #read(frame: Frame): ReadyLine | undefined {
     const source = frame.lines[frame.at++]!;
     let line = "tokens" in source ? source.line : source;
-    if (++this.#produced > MAX_LINES) {
+    if (frame !== this.#frames[0] && ++this.#produced > MAX_LINES) {
       this.#skipRest = true;
       this.host.fail(
         new Complaint(
@@ -192,12 +197,15 @@ export class Preprocessor implements ExpansionScope, ConditionScope {
 
   /** Tokenizes a line of a file, joined with those that it continues on. */
   #tokenize(frame: Frame, source: SourceLine): readonly Token[] {
-    let line = source;
-    while (line.text.endsWith("\\") && frame.at < frame.lines.length) {
-      const more = frame.lines[frame.at++] as SourceLine;
-      line = { ...line, text: line.text.slice(0, -1) + more.text };
+    if (!source.text.endsWith("\\")) return tokenize(source, this.#blobs);
+    const parts: string[] = [];
+    let last = source;
+    while (last.text.endsWith("\\") && frame.at < frame.lines.length) {
+      parts.push(last.text.slice(0, -1));
+      last = frame.lines[frame.at++] as SourceLine;
     }
-    return tokenize(line, this.#blobs);
+    parts.push(last.text);
+    return tokenize({ ...source, text: parts.join("") }, this.#blobs);
   }
 
   get #active(): boolean {
@@ -222,7 +230,15 @@ export class Preprocessor implements ExpansionScope, ConditionScope {
     else if (closes.test(word) && --collecting.depth === 0) {
       this.#collecting = undefined;
       if (collecting.macro) this.#defineMacro(collecting.macro);
-      else if (collecting.rounds > 0) this.#enter("repeat", collecting.body, collecting.at, "%rep", collecting.rounds);
+      else if (collecting.rounds * collecting.body.length > MAX_LINES && !exits(collecting.body)) {
+        const why = `%rep asks for ${collecting.rounds} rounds of ${collecting.body.length} lines`;
+        throw new Complaint(
+          why,
+          placeOf(collecting.at),
+          `at most ${MAX_LINES} lines; times repeats one instruction without that limit`,
+        );
+      } else if (collecting.rounds > 0 && collecting.body.length > 0)
+        this.#enter("repeat", collecting.body, collecting.at, "%rep", collecting.rounds);
       return undefined;
     }
     collecting.body.push({ line, tokens });

@@ -1,0 +1,43 @@
+const chain = (count: number, line: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => line(i)).join("\n");
+
+/** Sources that ask for more than anybody has: each must be refused, or done, without delay. */
+export const BOMBS: Readonly<Record<string, string>> = {
+  "a billion TIMES": "times 1000000000000 db 0",
+  "TIMES of nothing": "times 1000000000000 resb 0",
+  "TIMES of a jump": "a: times 100000000 jmp a",
+  "RESB beyond memory": "resb 0x7fffffffffff",
+  "RESB in .bss": "section .bss\nresb 0x7fffffffffff\nx:\nsection .text\nmov eax, x",
+  "DUP of DUP": "db 1000000 dup (1000000 dup (1))",
+  "DUP of nothing": "db 1000000000000 dup (0 dup (1))",
+  "deep DUP": `db ${"2 dup (".repeat(500)}1${")".repeat(500)}`,
+  "a huge boundary": "db 1\nalign 0x80000000",
+  "a huge %rep": "%rep 1000000000000\nnop\n%endrep",
+  "an empty %rep": "%rep 1000000000000\n%endrep",
+  "nested %rep": `${"%rep 1000\n".repeat(8)}nop\n${"%endrep\n".repeat(8)}`,
+  "a macro that calls itself": "%rmacro m 0\nm\nm\n%endmacro\nm",
+  "a macro that doubles its argument": "%rmacro m 1\nm %1 %1\n%endmacro\nm 1",
+  "macros that call each other": `${chain(60, (i) => `%macro m${i} 0\nm${i + 1}\nm${i + 1}\n%endmacro`)}\n%macro m60 0\nnop\n%endmacro\nm0`,
+  "defines that double": `%define d0 1\n${chain(60, (i) => `%define d${i + 1} d${i} + d${i}`)}\ndq d60`,
+  "xdefines that double": `%define x 1\n${chain(60, () => "%xdefine x x x")}\ndb x`,
+  "functions that double": `%define f0(a) a\n${chain(60, (i) => `%define f${i + 1}(a) f${i}(a) + f${i}(a)`)}\ndq f60(1)`,
+  "strings that double": `%define s 'ab'\n${chain(60, () => "%strcat s s, s")}\ndb s`,
+  "words that double": `%define w ab\n${chain(60, () => "%xdefine w w %+ w")}\nw:`,
+  "deep parentheses": `dq ${"(".repeat(100000)}1${")".repeat(100000)}`,
+  "deep signs": `dq ${"-".repeat(100000)}1`,
+  "a long sum": `x: dq x${" + x".repeat(100000)}`,
+  "a long address": `mov eax, [eax${" + eax".repeat(100000)}]`,
+  "a long number": `dq ${"9".repeat(200000)}`,
+  "a long float": `dq 1.${"9".repeat(200000)}`,
+  "a huge exponent": "dt 1e999999999, 1e-999999999, 0x1p999999999",
+  "a long name": `${"a".repeat(200000)}: jmp ${"a".repeat(200000)}`,
+  "many continuation lines": "mov ax, \\\n".repeat(100000),
+  "many errors": "moov ax, 1\n".repeat(20000),
+  "many undefined symbols": chain(20000, (i) => `dw undefined${i}`),
+  "sizes that chase each other": "times 2-b db 0\na: times 3-a db 0\nb: times 5-(b-a)*a db 1",
+  "an address that flees": "x equ y+1\ny equ x+1\ndq x",
+  "an %assign that depends on what it sizes":
+    "%assign n 0\na:\n%rep 3\ntimes n+($-a) % 3 db 0\n%assign n b-a\n%endrep\nb:",
+  "a conditional that undoes itself": "%if y > 2\ndb 1\n%endif\nx: db 1\ny equ x",
+  "unclosed everything": "%if 1\n%macro a 1\n%rep 5\n[section\ndb 'x",
+};
