@@ -20,7 +20,10 @@ static void put(struct kvm_cpuid2 *t, struct kvm_cpuid_entry2 e) {
   if (t->nent < MAX_ENTRIES) t->entries[t->nent++] = e;
 }
 
-/* NVMM hides MCE, MCA, MTRR, x2APIC, TSC-deadline, and AVX and all that needs state beyond x87 and SSE. */
+/*
+ * NVMM hides MCE, MCA, MTRR, x2APIC, TSC-deadline, and AVX and all that needs state beyond x87 and SSE. A KVM that is software
+ * itself (kvm_pvm) may show feature bits of its host all the same.
+ */
 static void hide(struct kvm_cpuid_entry2 *e, uint32_t apic_id) {
   switch (e->function) {
     case 1:

@@ -53,6 +53,11 @@ static bool explains_store(struct vcpu *v, struct nvmm_x64_state *s, uint64_t gp
     return lands_at(v, s, NVMM_X64_SEG_ES, s->gprs[NVMM_X64_GPR_RDI], i->adsize, gpa);
   }
   if (!lands_at(v, s, i->seg, i->offset, i->adsize, gpa)) return false;
+  if (c == 0x8F) { /* POP moved the stack pointer before it computed the address, too */
+    int size = code_bits(s) == 64 ? 8 : i->opsize;
+    add(s, NVMM_X64_GPR_RSP, code_bits(s) == 64 ? 8 : s->segs[NVMM_X64_SEG_SS].attrib.def ? 4 : 2, -size);
+    return true;
+  }
   uint64_t mask = size_mask(i->opsize), data = mmio_data(v);
   bool plain = v->run->mmio.len == (uint32_t)i->opsize;
   switch (c) {
