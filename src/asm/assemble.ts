@@ -52,8 +52,9 @@ function evaluateNow(run: Run, tokens: readonly Token[], line: SourceLine, parse
   const value = evaluate(expression, {
     symbol: (name, place) => {
       assembly.layoutRead = true;
+      const ahead = assembly.symbols.isAhead(name);
       const found = assembly.symbol(name, place);
-      if (!found.known)
+      if (ahead || !found.known)
         throw new Complaint(
           `Symbol "${name}" has no value here yet`,
           place,

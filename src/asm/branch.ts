@@ -104,7 +104,7 @@ export function emitBranch(
   const address =
     typeof context.address === "number" ? context.address + front.length : context.address + BigInt(front.length);
   if (!inReach(target, form, length, context)) {
-    context.fail(new Complaint(`Target of "${name}" is out of reach`, operand.place, reachHint(name, near)));
+    context.fail(new Complaint(`Target of "${name}" is out of reach`, operand.place, reachHint(name, forms)));
     return new Uint8Array(length);
   }
   if (!target.known) return new Uint8Array(length);
@@ -119,7 +119,8 @@ function branchPrefixes({ prefixes }: InstructionStatement, { bits }: Instructio
   return front;
 }
 
-function reachHint(name: string, near: Form | undefined): string {
-  if (near) return "a short branch reaches -128 to +127 bytes: drop the word short";
+function reachHint(name: string, forms: readonly Form[]): string {
+  if (forms.some((form) => form.slots[0]?.branch !== 1))
+    return "a short branch reaches -128 to +127 bytes: drop the word short";
   return `${name} reaches -128 to +127 bytes: jump over a near jump instead`;
 }

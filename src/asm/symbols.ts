@@ -27,8 +27,10 @@ export class SymbolTable {
     return symbol;
   }
 
-  has(name: string): boolean {
-    return this.#symbols.has(name);
+  /** True when a symbol is known from an earlier pass only: its definition is still to come. */
+  isAhead(name: string): boolean {
+    const symbol = this.#symbols.get(name);
+    return symbol !== undefined && symbol.pass !== this.pass;
   }
 
   /**
