@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openBackend } from "../src/index.ts";
 
@@ -31,6 +31,26 @@ describe("README.md", () => {
       expect(run.exitCode).toBe(0);
     });
   }
+
+  test.skipIf(missing !== undefined)(`the kernel test passes as it stands${missing ?? ""}`, () => {
+    const code = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)]
+      .map(([, block = ""]) => block)
+      .find((block) => block.includes("bun:test"));
+    expect(code).toBeDefined();
+    // Inside the package, so that "vmexit/test" is the package itself.
+    const file = join(import.meta.dir, `readme-example-${process.pid}.test.ts`);
+    writeFileSync(file, code ?? "");
+    try {
+      const run = Bun.spawnSync([process.execPath, "test", file], {
+        cwd: root,
+        env: { ...process.env, NO_COLOR: "1" },
+      });
+      expect(run.stderr.toString()).toContain(" 1 pass\n 0 fail");
+      expect(run.exitCode).toBe(0);
+    } finally {
+      rmSync(file);
+    }
+  });
 });
 
 function whyNoBackend(): string | undefined {
