@@ -82,7 +82,7 @@ export class FakeVm implements BackendVm {
   cpuid: readonly CpuidEntry[] | undefined;
   disposals = 0;
 
-  allocate(bytes: number, options: MemoryOptions = {}): FakeMemory {
+  allocate(bytes: number, options: MemoryOptions = {}): HostMemory {
     if (this.disposals > 0) throw new DisposedError("VM");
     this.allocations.push(options);
     const memory = new FakeMemory(bytes);
