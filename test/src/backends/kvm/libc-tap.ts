@@ -23,6 +23,8 @@ export class LibcTap implements Disposable {
   /** Mappings made and not given back: bytes by address. */
   readonly mapped = new Map<number, number>();
   inject: Injection | undefined;
+  /** A result to give instead of making the call. */
+  answer: ((name: string) => number | undefined) | undefined;
   readonly #original: Partial<Libc> = {};
 
   constructor(inject?: Injection) {
@@ -57,7 +59,7 @@ export class LibcTap implements Disposable {
       setErrno(number);
       return -1;
     }
-    const result = original(...args);
+    const result = this.answer?.(label) ?? original(...args);
     if (name === "mmap" && result !== -1) this.mapped.set(result, args[1] as number);
     if (name === "munmap" && result === 0) this.mapped.delete(args[0] as number);
     return result;
