@@ -56,6 +56,7 @@ struct vcpu {
   bool int_window, nmi_window;
   bool stepping; /* KVM_GUESTDBG_SINGLESTEP is on */
   bool in_assist;
+  uint64_t stepped_cr8; /* CR8 before the step */
   volatile bool running;
   pthread_t thread;
   uint64_t entry_rip; /* where the last run began: an instruction starts there */

@@ -481,6 +481,10 @@ static bool translate_exit(struct vcpu *v, struct nvmm_x64_state *s, uint64_t *r
       *reason = NVMM_VCPU_EXIT_TPR_CHANGED;
       return v->tpr_exit;
     case KVM_EXIT_DEBUG:
+      if (v->tpr_exit && run->cr8 != v->stepped_cr8) { /* KVM tells only of hardware's exits for CR8 */
+        *reason = NVMM_VCPU_EXIT_TPR_CHANGED;
+        return true;
+      }
       if (!v->nmi_window || run->s.regs.events.nmi.masked || run->s.regs.events.nmi.pending) return false;
       v->nmi_window = false;
       *reason = NVMM_VCPU_EXIT_NMI_READY;
@@ -518,6 +522,7 @@ static uint64_t enter(struct vcpu *v, bool *entered) {
     }
     v->run->request_interrupt_window = v->int_window;
     v->entry_rip = v->run->s.regs.regs.rip;
+    v->stepped_cr8 = v->run->cr8;
     v->started = true;
     int r = ioctl(v->fd, KVM_RUN, 0);
     if (r < 0 && errno == EINTR) {

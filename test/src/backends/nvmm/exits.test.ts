@@ -1,11 +1,13 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { asm, type Program } from "../../../../src/asm/index.ts";
+import { NvmmBackend } from "../../../../src/backends/nvmm/backend.ts";
 import type { NvmmPolicy } from "../../../../src/backends/nvmm/policy.ts";
+import { NvmmSystem } from "../../../../src/backends/nvmm/system.ts";
 import type { NvmmVcpu } from "../../../../src/backends/nvmm/vcpu.ts";
 import type { NvmmVm } from "../../../../src/backends/nvmm/vm.ts";
 import type { Exit, ExitOf } from "../../../../src/exit.ts";
 import type { Vcpu } from "../../../../src/vcpu.ts";
-import type { Vm, VmOptions } from "../../../../src/vm.ts";
+import { Vm, type VmOptions } from "../../../../src/vm.ts";
 import type { PeerOption } from "../../../peers/libnvmm/build.ts";
 import { missing, openRig, PEER_SYSTEMS, type Rig, skipped } from "./peers.ts";
 
@@ -452,10 +454,26 @@ describe.each(PEER_SYSTEMS)(`NVMM exits on %s${skipped}`, (system) => {
     expect(run()).toEqual(plain);
   });
 
-  test("TPR exits report a lowered CR8 on Intel, and are refused on AMD by name", () => {
-    using vm = rig.host.createVm();
-    (vm.engine as NvmmVm).policy.tprExits = true;
-    expect(() => vm.createVcpu(0)).toThrow(/TPR exits/);
+  test("TPR exits report a changed CR8 on Intel, with RIP behind it, and are refused on AMD by name", () => {
+    {
+      using vm = rig.host.createVm();
+      (vm.engine as NvmmVm).policy.tprExits = true;
+      expect(() => vm.createVcpu(0)).toThrow(/TPR exits/);
+    }
+    option("intel", 1);
+    option("step", 1);
+    // What a library can do is asked once: a copy of it, opened now, is the Intel one.
+    using intel = new NvmmBackend(new NvmmSystem([rig.library]), { tprExits: true });
+    using vm = new Vm(intel, { memoryBytes: 0x200000 });
+    const program = asm.long64`mov eax, 3
+      mov cr8, rax
+      hlt`;
+    vm.memory.write(0x1000, program.bytes);
+    const vcpu = vm.createVcpu();
+    vcpu.enterMode("long64", { entry: 0x1000 });
+    expect(vcpu.run(DEADLINE)).toEqual({ kind: "setTpr", cr8: 3n });
+    expect([vcpu.registers.cr8, vcpu.registers.rip]).toEqual([3n, 0x1009n]);
+    expect(vcpu.run(DEADLINE).kind).toBe("hlt");
   });
 
   test("answerDirectly() answers an access inside the library, without an exit", () => {
