@@ -1,12 +1,13 @@
 import { bootGuest } from "../boot/boot-guest.ts";
-import type { GuestPlan, LoadOptions } from "../boot/guest-plan.ts";
+import type { LoadOptions } from "../boot/guest-plan.ts";
 import { loadGuest } from "../boot/load.ts";
 import type { ModeOptions } from "../boot/mode.ts";
 import { createVm, type Vm } from "../index.ts";
 import { bootPlan } from "./boot-options.ts";
 import type { BootPlan } from "./boot-plan.ts";
 import { readGuestFile } from "./guest-file.ts";
-import { Session } from "./session.ts";
+import { type Machine, Session } from "./session.ts";
+import type { AssembledSource } from "./source-guest.ts";
 import { UsageError } from "./usage-error.ts";
 
 const DEFAULT_MEMORY_BYTES = 16 * 2 ** 20;
@@ -17,11 +18,11 @@ export async function boot(args: readonly string[]): Promise<number> {
   if (plan === "help") return (require("./help.ts") as typeof import("./help.ts")).help(["boot"]);
   const memoryBytes = plan.memory ?? DEFAULT_MEMORY_BYTES;
   checkAddresses(plan, memoryBytes);
-  const guest = await loadPlanned(plan, memoryBytes);
+  const { guest, sourceLine } = await loadPlanned(plan, memoryBytes);
   using vm = createPlannedVm(plan, memoryBytes);
   const vcpu = vm.createVcpu(0, plan.cpuid === undefined ? {} : { cpuid: plan.cpuid });
   asUsage(() => bootGuest(vcpu.access, vm.memory, guest, modeOptions(plan)));
-  using session = new Session(plan, { vm, vcpu, guest });
+  using session = new Session(plan, { vm, vcpu, guest, sourceLine });
   return await session.run();
 }
 
@@ -35,9 +36,11 @@ function checkAddresses({ memory, loadAddress }: BootPlan, memoryBytes: number):
   );
 }
 
-async function loadPlanned(plan: BootPlan, memoryBytes: number): Promise<GuestPlan> {
-  const bytes = await readGuestFile(plan.guest, memoryBytes);
-  const { format, mode, loadAddress, entry, commandLine } = plan;
+async function loadPlanned(plan: BootPlan, memoryBytes: number): Promise<Pick<Machine, "guest" | "sourceLine">> {
+  const file = await readGuestFile(plan.guest, memoryBytes);
+  const source = /\.(asm|nasm)$/i.test(plan.guest) ? assembleSource(file, plan) : undefined;
+  const { format, mode, entry, commandLine } = plan;
+  const { bytes, loadAddress } = source ?? { bytes: file, loadAddress: plan.loadAddress };
   const modules = await Promise.all(
     (plan.modules ?? []).map(async (file) => ({ file, bytes: await readGuestFile(file, memoryBytes) })),
   );
@@ -52,12 +55,19 @@ async function loadPlanned(plan: BootPlan, memoryBytes: number): Promise<GuestPl
     ...(modules.length === 0 ? {} : { modules }),
   };
   const guest = asUsage(() => loadGuest(bytes, options));
-  if (loadAddress === undefined || guest.format === "flat") return guest;
+  if (plan.loadAddress === undefined || guest.format === "flat") {
+    if (source === undefined) return { guest, sourceLine: undefined };
+    return { guest: { ...guest, symbols: source.symbols }, sourceLine: source.sourceLine };
+  }
   throw new UsageError(
     `Cannot choose where "${plan.guest}" goes as it is taken for ${guest.format}, which says so itself`,
     "leave --load-address out, or add --format flat",
     "--load-address",
   );
+}
+
+function assembleSource(file: Uint8Array, plan: BootPlan): AssembledSource {
+  return (require("./source-guest.ts") as typeof import("./source-guest.ts")).assembleGuest(file, plan);
 }
 
 function createPlannedVm({ backend, irqchip, pit, msrExits }: BootPlan, memoryBytes: number): Vm {

@@ -3,7 +3,7 @@ import { UsageError } from "./usage-error.ts";
 
 const OVERVIEW = `vmexit boots guests on this host's hypervisor and shows their exits.
 
-  vmexit boot <guest> [options]   run a guest: flat binary, boot sector, .com, ELF, Multiboot
+  vmexit boot <guest> [options]   run a guest: flat binary, ELF, Multiboot, .com, .asm
   vmexit asm <file> [options]     assemble NASM syntax into a flat binary
   vmexit doctor [--json]          what this host lacks to run guests, and how to get it
   vmexit help [command]           this text, or a command's options
@@ -22,7 +22,7 @@ The machine: RAM from address 0, a 16550 at 0x3f8 (IRQ 4), debug console 0xe9,
 POST code 0x80, debug exit 0xf4 and 0x501, power-off 0x604, resets 0x64, 0xcf9.
 A file is taken for what its content says: Multiboot, ELF, a 512-byte boot
 sector, a .com program by its name; else a flat binary, loaded and entered at
-0x1000 in real mode.
+0x1000 in real mode. A .asm file is assembled first.
 `;
 
 const BOOT_NOTES = `

@@ -32,7 +32,7 @@ export async function reportEnd(ended: Ended, plan: BootPlan, machine: Machine):
   }
 }
 
-function screenOf({ result, ring, limit, notes }: Ended, { vm, guest }: Machine): string[] {
+function screenOf({ result, ring, limit, notes }: Ended, { vm, guest, sourceLine }: Machine): string[] {
   const count = `${ring.count} ${ring.count === 1 ? "exit" : "exits"}`;
   const symbol = (address: bigint) => {
     const found = findSymbol(guest.symbols, address);
@@ -46,6 +46,7 @@ function screenOf({ result, ring, limit, notes }: Ended, { vm, guest }: Machine)
     notes,
     summary: `after ${count} in ${time(result.elapsedMs)}, on ${vm.backend.name}`,
     ...(limit === undefined ? {} : { limit }),
+    ...(sourceLine === undefined ? {} : { sourceLine }),
     ...(guest.symbols.length === 0 ? {} : { symbol }),
   });
 }

@@ -17,6 +17,8 @@ export interface Machine {
   readonly vm: Vm;
   readonly vcpu: Vcpu;
   readonly guest: GuestPlan;
+  /** The source of an address, e.g. `hello.asm:14`, when the guest was assembled here. */
+  readonly sourceLine: ((address: bigint) => string | undefined) | undefined;
 }
 
 /** How a run ended, for whoever reports it. */

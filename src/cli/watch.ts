@@ -21,11 +21,12 @@ export class Watch {
   /** What goes on the bus in a device's place. */
   readonly wrap: ((device: Device) => Device) | undefined;
 
-  constructor(plan: BootPlan, { vm }: Machine) {
+  constructor(plan: BootPlan, { vm, sourceLine }: Machine) {
     if (plan.trace !== "off") {
       const memory: PhysicalMemory = vm.memory;
       const tracer = new Tracer({
         write: (line) => this.#stderr.text(`${line}\n`),
+        sourceLine,
         ...(plan.trace === "asm" ? { disassemble: memory } : {}),
       });
       vm.observe(tracer.record);

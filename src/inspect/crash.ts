@@ -10,6 +10,8 @@ import { codeBits, linearAddress, readLinear } from "./guest-code.ts";
 export interface CrashReport extends CrashScene {
   /** Names an address, e.g. `main+0x10`. */
   readonly symbol?: (address: bigint) => string | undefined;
+  /** The source of an address, e.g. `hello.asm:14`. */
+  readonly sourceLine?: (address: bigint) => string | undefined;
   /** From an `ExitRing`, oldest first. */
   readonly exits: readonly RecordedExit[];
   /** Ends the first line, e.g. `after 34 exits in 2.1 ms`. */
@@ -90,13 +92,14 @@ function controlLine(registers: RegisterAccess, bits: 16 | 32 | 64): string {
   return cells.join(" ");
 }
 
-function codeLines({ registers, memory, symbol }: CrashReport, bits: 16 | 32 | 64): string[] {
+function codeLines({ registers, memory, symbol, sourceLine }: CrashReport, bits: 16 | 32 | 64): string[] {
   const ip = registers.readGpr(RIP);
   const cs = registers.readSegment("cs");
   const address = linearAddress(ip, cs, bits);
   const bytes = readLinear(registers, memory, { address, length: CODE_LINES[bits] * 15 });
   const name = symbol?.(address);
-  const title = `Code at RIP${name === undefined ? "" : ` <${name}>`}, ${bits}-bit ${modeOf(registers, cs)}:`;
+  const source = sourceLine?.(address);
+  const title = `Code at RIP${name === undefined ? "" : ` <${name}>`}${source === undefined ? "" : `, ${source}`}, ${bits}-bit ${modeOf(registers, cs)}:`;
   if (bytes.length === 0) return [title, `  nothing is mapped at 0x${address.toString(16)}`];
   const options = { bits, ip, count: CODE_LINES[bits], ...(symbol === undefined ? {} : { symbol }) };
   const lines = disassemble(bytes, options).map((instruction) => {

@@ -11,6 +11,12 @@ type RetiredExit = ExitOf<"pioOut" | "mmioWrite" | "hlt">;
 const MAX_INSTRUCTION_BYTES = 15;
 const RDX = GPR_NAMES.indexOf("rdx");
 
+/** An instruction and where it lies. */
+export interface ExitingInstruction extends DisassembledInstruction {
+  /** Linear address. */
+  readonly linear: bigint;
+}
+
 /**
  * The instruction that made an exit; undefined where its bytes cannot be read.
  *
@@ -22,7 +28,7 @@ export function instructionOf(
   exit: Exit,
   registers: CodeRegisters,
   memory: PhysicalMemory,
-): DisassembledInstruction | undefined {
+): ExitingInstruction | undefined {
   const cs = registers.readSegment("cs");
   const bits = codeBits(registers, cs);
   const ip = registers.readGpr(RIP);
@@ -31,10 +37,12 @@ export function instructionOf(
     const before = readLinear(registers, memory, { address: linearAddress(ip - BigInt(length), cs, bits), length });
     const scene = { exit, registers, memory, bits, ip };
     const found = before.length === length ? instructionBefore(before, scene) : undefined;
-    if (found !== undefined) return found;
+    if (found !== undefined) return { ...found, linear: linearAddress(found.ip, cs, bits) };
   }
-  const bytes = readLinear(registers, memory, { address: linearAddress(ip, cs, bits), length: MAX_INSTRUCTION_BYTES });
-  return disassemble(bytes, { bits, ip, count: 1 })[0];
+  const linear = linearAddress(ip, cs, bits);
+  const bytes = readLinear(registers, memory, { address: linear, length: MAX_INSTRUCTION_BYTES });
+  const [found] = disassemble(bytes, { bits, ip, count: 1 });
+  return found && { ...found, linear };
 }
 
 interface Scene {

@@ -18,6 +18,8 @@ export interface TraceOptions {
   readonly write: (line: string) => void;
   /** Adds the instruction that made the exit, read from this memory. */
   readonly disassemble?: PhysicalMemory;
+  /** The source of an address, e.g. `hello.asm:14`: added to the instruction. */
+  readonly sourceLine?: ((address: bigint) => string | undefined) | undefined;
   /** The clock, in milliseconds. */
   readonly now?: () => number;
 }
@@ -31,6 +33,7 @@ export interface TraceOptions {
 export class Tracer {
   readonly #write: (line: string) => void;
   readonly #memory: PhysicalMemory | undefined;
+  readonly #sourceLine: (address: bigint) => string | undefined;
   readonly #now: () => number;
   readonly #start: number;
   /** A read whose line waits for its answer. */
@@ -39,6 +42,7 @@ export class Tracer {
   constructor(options: TraceOptions) {
     this.#write = options.write;
     this.#memory = options.disassemble;
+    this.#sourceLine = options.sourceLine ?? (() => undefined);
     this.#now = options.now ?? (() => performance.now());
     if (options.disassemble !== undefined) loadDisassembler();
     this.#start = this.#now();
@@ -87,6 +91,8 @@ export class Tracer {
   #instruction(exit: Exit, vcpu: TracedVcpu): string {
     if (this.#memory === undefined) return "";
     const found = instructionOf(exit, vcpu.access, this.#memory);
-    return found === undefined ? "" : `  ; ${found.text}`;
+    if (found === undefined) return "";
+    const source = this.#sourceLine(found.linear);
+    return `  ; ${found.text}${source === undefined ? "" : `  ${source}`}`;
   }
 }
