@@ -10,7 +10,7 @@ import { explainMismatch, explainSizes } from "./mismatch.ts";
 import { mnemonic } from "./mnemonics.ts";
 import type { Operand, RegisterOperand } from "./operand.ts";
 import { type Prefixes, prefixBytes } from "./prefixes.ts";
-import { RegisterClass, registers } from "./registers.ts";
+import { RegisterClass, registerOf } from "./registers.ts";
 import type { ImmediateKind } from "./slots.ts";
 import type { Place } from "./source.ts";
 import { operandVariants } from "./variants.ts";
@@ -177,8 +177,7 @@ const ZERO_EXTENDED = /^(sldt|vmovmskp[sd]|vpextr[bw]|vpmovmskb|pextrb|vextractp
 
 function narrowed(operand: Resolved): Resolved {
   if (operand.operand.kind !== "register") return operand;
-  const { number } = operand.operand.register;
-  const register = [...registers().values()].find((r) => r.cls === RegisterClass.r32 && r.number === number)!;
+  const register = registerOf(RegisterClass.r32, operand.operand.register.number);
   return { ...operand, operand: { ...operand.operand, register } };
 }
 

@@ -83,6 +83,7 @@ const ALIASES: Readonly<Record<string, Alias>> = {
   pushaw: { names: ["pusha"] },
   popa: { names: ["popa", "popad"] },
   popaw: { names: ["popa"] },
+  getsec: { names: ["getsec", "getsecq"] },
   sysret: { names: ["sysret", "sysretq"] },
   sysexit: { names: ["sysexit", "sysexitq"] },
   movsx: { names: ["movsx", "movsxd"] },

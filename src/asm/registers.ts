@@ -77,6 +77,21 @@ export function registers(): ReadonlyMap<string, NamedRegister> {
   return table;
 }
 
+const byClass = new Map<number, NamedRegister>();
+
+/** The register of a class with a number, such as the 32-bit half of RAX. */
+export function registerOf(cls: number, number: number): NamedRegister {
+  if (byClass.size === 0) {
+    for (const register of registers().values()) {
+      const key = register.cls * 64 + register.number;
+      if (!byClass.has(key)) byClass.set(key, register);
+    }
+  }
+  const found = byClass.get(cls * 64 + number);
+  if (!found) throw new RangeError(`Cannot find register ${number} of class ${cls}`);
+  return found;
+}
+
 /** The general register of the given width with the given number. */
 export function generalRegister(number: number, cls: number): Register {
   const { Register } = iced();

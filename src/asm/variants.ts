@@ -1,5 +1,5 @@
 import type { Resolved } from "./match.ts";
-import { type NamedRegister, RegisterClass, registers } from "./registers.ts";
+import { type NamedRegister, RegisterClass, registerOf, registers } from "./registers.ts";
 
 const DUPLICABLE = /^(v|imul$)/;
 const IMPLICIT_XMM0 = /^(blendvp[sd]|pblendvb|sha256rnds2)$/;
@@ -49,8 +49,7 @@ function isAccumulator({ operand }: Resolved): boolean {
 
 function withRegister(resolved: Resolved, number: number, cls: number): Resolved {
   if (resolved.operand.kind !== "register") return resolved;
-  const register = [...registers().values()].find((r) => r.cls === cls && r.number === number)!;
-  return { ...resolved, operand: { ...resolved.operand, register } };
+  return { ...resolved, operand: { ...resolved.operand, register: registerOf(cls, number) } };
 }
 
 /** Sources of which only the low bits count may be written at another size: LAR EAX, BX and PINSRB XMM0, AL, 1. */

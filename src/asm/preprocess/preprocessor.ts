@@ -430,7 +430,7 @@ export class Preprocessor implements ExpansionScope, ConditionScope {
   }
 
   #harmless(word: string, first: Token, rest: readonly Token[]): boolean {
-    const built = /^["'`]?(ifunc|fp|altreg|vtern)["'`]?$/i;
+    const built = /^["'`]?(ifunc|fp)["'`]?$/i;
     if (word === "%use" && !built.test(rest[0]?.text ?? "")) {
       throw new Complaint(
         `Package ${rest[0]?.text ?? ""} is not available`,

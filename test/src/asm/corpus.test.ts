@@ -41,8 +41,11 @@ function oursFor(bits: 16 | 32 | 64): (Uint8Array | string)[] {
 const UNREADABLE =
   /\$|strict|^(lea|loadall|sal|arpl|lldt|ltr|ver[rw]|lmsw|lkgs|umov|x(crypt|sha|store)\w*|ccs_\w+|v?cvtu?(si2sd|dq2pd).*sae|aes\w+kl|(call|jmp) (\w\w$|r\d+w$|word))(?!\w)/;
 
-/** FWAIT is an instruction before another; MONTMUL and UD0 are encoded as NASM does, which the decoder takes for more or less. */
-const UNDECODABLE = /^(fsave|fstenv|fstcw|fstsw|fclex|finit|montmul|ud0)\b/;
+/**
+ * FWAIT is an instruction before another; MONTMUL and UD0 are encoded as NASM does, which the decoder takes for more or less;
+ * POP CS is the 8086's.
+ */
+const UNDECODABLE = /^(fsave|fstenv|fstcw|fstsw|fclex|finit|montmul|ud0|pop cs)\b/;
 
 /** What iced's decoder and formatter make of bytes; nothing when they are not one whole instruction. */
 function read(bits: number, bytes: Uint8Array): string | undefined {
