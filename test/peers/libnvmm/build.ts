@@ -1,8 +1,8 @@
 /** Builds the libnvmm for Linux with the host's C compiler, once per source and system, and opens what only tests may call. */
 import { type CString, dlopen } from "bun:ffi";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 export type PeerSystem = "netbsd" | "dragonfly";
 export const PEER_SYSTEMS: readonly PeerSystem[] = ["netbsd", "dragonfly"];
@@ -22,7 +22,8 @@ export function compiler(): string | undefined {
 /** Why the peer cannot run here; undefined when it can. */
 export function peerMissing(): string | undefined {
   if (process.platform !== "linux" || process.arch !== "x64") return "the peer needs Linux on x86-64";
-  if (compiler() === undefined) return "no C compiler (cc, gcc, clang)";
+  const built = PEER_SYSTEMS.every((system) => existsSync(libraryPath(system, "shared")));
+  if (!built && compiler() === undefined) return "no C compiler (cc, gcc, clang)";
   const probe = Bun.spawnSync(["sh", "-c", "exec 3<>/dev/kvm"], { stderr: "ignore" });
   return probe.exitCode === 0 ? undefined : "/dev/kvm is missing or closed to this user";
 }
@@ -33,30 +34,37 @@ function sources(): string[] {
     .sort();
 }
 
-/**
- * Path of the shared library. It is kept in the system's temporary folder under a hash of its sources.
- *
- * @param copy A name for a library of its own, with state of its own: dlopen(3) shares what has one path.
- */
-export function peerLibrary(system: PeerSystem, copy = "shared"): string {
+/** In the system's temporary folder, under a hash of the sources. */
+function libraryPath(system: PeerSystem, copy: string): string {
   const hash = new Bun.CryptoHasher("sha256");
   for (const name of sources()) hash.update(name).update(readFileSync(join(PEER_FOLDER, name)));
   const folder = join(tmpdir(), `vmexit-libnvmm-peer-${process.getuid?.() ?? 0}`);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const path = join(folder, `libnvmm-${system}-${copy}-${hash.digest("hex").slice(0, 16)}.so`);
-  if (!existsSync(path)) compile(system, path);
+  return join(folder, `libnvmm-${system}-${hash.digest("hex").slice(0, 16)}-${copy}.so`);
+}
+
+/**
+ * Path of the shared library, built once for each state of its sources.
+ *
+ * @param copy A name for a library of its own, with state of its own: dlopen(3) shares what is one file.
+ */
+export function peerLibrary(system: PeerSystem, copy = "shared"): string {
+  const path = libraryPath(system, copy);
+  if (existsSync(path)) return path;
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const unfinished = `${path}.${process.pid}`;
+  if (copy === "shared") compile(system, unfinished);
+  else copyFileSync(peerLibrary(system), unfinished);
+  renameSync(unfinished, path);
   return path;
 }
 
 function compile(system: PeerSystem, path: string): void {
   const files = sources().filter((name) => name.endsWith(".c"));
-  const unfinished = `${path}.${process.pid}`;
   // -z nodelete: the ticker thread outlives a dlclose(3).
   const flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-pthread", "-Wl,-z,nodelete"];
-  const command = [compiler() ?? "cc", SYSTEM_FLAG[system], ...flags, "-o", unfinished, ...files];
+  const command = [compiler() ?? "cc", SYSTEM_FLAG[system], ...flags, "-o", path, ...files];
   const built = Bun.spawnSync(command, { cwd: PEER_FOLDER, stderr: "pipe" });
   if (built.exitCode !== 0) throw new Error(`Cannot build the libnvmm peer: ${built.stderr.toString()}`);
-  renameSync(unfinished, path);
 }
 
 /** enum counter of peer.h. */
