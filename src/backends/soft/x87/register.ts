@@ -3,6 +3,7 @@ import { State } from "../state.ts";
 import type { HelperCpu, Registry, StateView } from "../translate/context.ts";
 import { emitEnvironment, emitWait, emitX87 } from "./emit.ts";
 import { fldenv, fnsave, fnstenv, frstor } from "./environment.ts";
+import { FastX87 } from "./fast.ts";
 import { X87State } from "./state.ts";
 import { X87Unit } from "./unit.ts";
 
@@ -36,45 +37,61 @@ export function registerX87(registry: Registry): void {
   raw.free();
   for (const [code, helper, bytes] of ENVIRONMENTS) registry.codes.set(code, emitEnvironment(helper, bytes));
   registry.codes.set(Code.Wait, emitWait);
-  registry.helpers.set("x87.register", (cpu, opcode, modrm, condition) =>
-    unitOf(cpu).register(opcode!, modrm!, condition === 1),
-  );
+  registry.helpers.set("x87.register", register);
   registry.helpers.set("x87.load", load);
   registry.helpers.set("x87.prepare", prepare);
-  registry.helpers.set("x87.commit", (cpu, opcode, reg) => {
-    unitOf(cpu).commitStore(opcode!, reg!);
-    return 0;
-  });
+  registry.helpers.set("x87.commit", commit);
   registry.helpers.set("x87.fldenv", (cpu, segment, bytes, real) => fldenv(cpu, segment!, bytes!, real!));
   registry.helpers.set("x87.fnstenv", (cpu, segment, bytes, real) => fnstenv(cpu, segment!, bytes!, real!));
   registry.helpers.set("x87.frstor", (cpu, segment, bytes, real) => frstor(cpu, segment!, bytes!, real!));
   registry.helpers.set("x87.fnsave", (cpu, segment, bytes, real) => fnsave(cpu, segment!, bytes!, real!));
 }
 
-const units = new WeakMap<StateView, X87Unit>();
-
-/** The unit over a processor's state. */
-function unitOf(cpu: HelperCpu): X87Unit {
-  let unit = units.get(cpu.view);
-  if (!unit) {
-    unit = new X87Unit(new X87State(cpu.view));
-    units.set(cpu.view, unit);
-  }
-  return unit;
+/** Both ways to execute over one processor's state. */
+interface Units {
+  readonly fast: FastX87;
+  readonly whole: X87Unit;
 }
 
-function load(cpu: HelperCpu, ...[opcode, reg, bytes]: number[]): number {
+const known = new WeakMap<StateView, Units>();
+
+function unitsOf(cpu: HelperCpu): Units {
+  let units = known.get(cpu.view);
+  if (!units) {
+    units = { fast: new FastX87(cpu.view), whole: new X87Unit(new X87State(cpu.view)) };
+    known.set(cpu.view, units);
+  }
+  return units;
+}
+
+function register(cpu: HelperCpu, opcode: number, modrm: number, condition: number): number {
+  const { fast, whole } = unitsOf(cpu);
+  const result = fast.register(opcode, modrm);
+  return result >= 0 ? result : whole.register(opcode, modrm, condition === 1);
+}
+
+function load(cpu: HelperCpu, opcode: number, reg: number, bytes: number): number {
+  const { fast, whole } = unitsOf(cpu);
+  if (fast.load(opcode, reg)) return 0;
   let bits = cpu.view.getBigUint64(State.scratch, true);
   if (bytes === 10) bits |= BigInt(cpu.view.getUint16(State.scratch + 8, true)) << 64n;
-  unitOf(cpu).load(opcode!, reg!, bits);
+  whole.load(opcode, reg, bits);
   return 0;
 }
 
 /** Returns 1 and leaves the value in State.scratch when there is something to store. */
-function prepare(cpu: HelperCpu, ...[opcode, reg]: number[]): number {
-  const bits = unitOf(cpu).prepareStore(opcode!, reg!);
+function prepare(cpu: HelperCpu, opcode: number, reg: number): number {
+  const { fast, whole } = unitsOf(cpu);
+  if (fast.prepare(opcode, reg)) return 1;
+  const bits = whole.prepareStore(opcode, reg);
   if (bits === undefined) return 0;
   cpu.view.setBigUint64(State.scratch, BigInt.asUintN(64, bits), true);
   cpu.view.setBigUint64(State.scratch + 8, bits >> 64n, true);
   return 1;
+}
+
+function commit(cpu: HelperCpu, opcode: number, reg: number): number {
+  const { fast, whole } = unitsOf(cpu);
+  if (!fast.commit(opcode, reg)) whole.commitStore(opcode, reg);
+  return 0;
 }
