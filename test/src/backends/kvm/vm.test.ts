@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
+import { totalmem } from "node:os";
 import { KVM_CAP_NR_VCPUS, KVM_CAP_SYNC_REGS } from "../../../../ffi/kvm/caps.ts";
 import { openKvm } from "../../../../src/backends/kvm/backend.ts";
 import { CapabilityError, DisposedError, MemoryError } from "../../../../src/errors.ts";
@@ -121,7 +122,8 @@ describe.skipIf(noKvm !== "")(`KvmVm${noKvm}`, () => {
   test("memory that was disposed is no longer counted as the guest's", () => {
     using kvm = openKvm();
     using vm = kvm.createVm();
-    for (let i = 0; i < 64; i++) vm.allocate(2 * GIB)[Symbol.dispose]();
+    const bytes = Math.min(4 * GIB, Math.floor((totalmem() * 0.6) / 4096) * 4096);
+    for (let held = 0; held < 2 * totalmem(); held += bytes) vm.allocate(bytes)[Symbol.dispose]();
   });
 
   test("interrupt lines and MSIs without an irqchip are refused by name", () => {
