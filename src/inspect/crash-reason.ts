@@ -1,7 +1,7 @@
 import type { PhysicalMemory } from "../boot/physical-memory.ts";
 import type { ExitOf } from "../exit.ts";
 import type { Outcome } from "../outcome.ts";
-import type { RegisterAccess } from "../registers.ts";
+import { type RegisterAccess, RIP } from "../registers.ts";
 import { hex } from "./format.ts";
 import { guestStateOf } from "./guest-state.ts";
 import { validateState } from "./validate.ts";
@@ -53,6 +53,9 @@ function ofLimit({ limit }: CrashScene): string {
 /** What the interrupt descriptor table says about why no handler ran. */
 function explainTripleFault(registers: RegisterAccess): string[] {
   const details = ["An exception, and the double fault after it, found no handler: shutdown."];
+  if (isReset(registers)) {
+    return [...details, "KVM on AMD has reset the vCPU since: these registers are not the guest's.", KEEPING_REGISTERS];
+  }
   const idt = registers.readTable("idt");
   const isProtected = (registers.readControl("cr0") & 1n) !== 0n;
   if (isProtected && idt.limit < 8 * 8)
@@ -60,6 +63,16 @@ function explainTripleFault(registers: RegisterAccess): string[] {
   const cr2 = registers.readControl("cr2");
   if (cr2 !== 0n) details.push(`CR2 = ${hex(cr2)}: the last page fault was for this address.`);
   return details;
+}
+
+const KEEPING_REGISTERS = "Run it with --backend soft to see them, or with --trace for RIP at each exit.";
+
+/**
+ * Whether a vCPU is at the reset vector. A VMCB is undefined after an intercepted shutdown, so kvm_amd puts the vCPU
+ * through INIT (shutdown_interception(), arch/x86/kvm/svm/svm.c, Linux v6.1).
+ */
+function isReset(registers: RegisterAccess): boolean {
+  return registers.readGpr(RIP) === 0xfff0n && registers.readSegment("cs").base === 0xffff0000n;
 }
 
 function explainFailure(

@@ -98,6 +98,15 @@ describe("explainOutcome()", () => {
     expect(details).toContain("CR2 = 0xdead0000: the last page fault was for this address.");
   });
 
+  test("of a triple fault on kvm_amd says that the registers are those of a reset", () => {
+    const { details } = explainOutcome(
+      { kind: "tripleFault" },
+      scene({ gprs: { rip: 0xfff0n }, segments: { cs: { selector: 0xf000, base: 0xffff0000n } } }),
+    );
+    expect(details[1]).toBe("KVM on AMD has reset the vCPU since: these registers are not the guest's.");
+    expect(details).toHaveLength(3);
+  });
+
   test("of an entry failure gives the engine's reason and the rule that the state breaks", () => {
     const exit = {
       kind: "failEntry",
