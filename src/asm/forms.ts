@@ -31,74 +31,94 @@ export interface Form {
   readonly rounding: boolean;
   readonly suppressExceptions: boolean;
   readonly vsib: boolean;
-  readonly lock: boolean;
   /** Decoders know it only on request: instructions of one stepping or one extinct processor. */
   readonly rare: boolean;
   /** A 9B byte comes first, before any prefix. */
   readonly waits: boolean;
   /** Bytes of everything but memory operands, by mode: the order in which forms are tried. */
   readonly cost: { readonly 16: number; readonly 32: number; readonly 64: number };
-  /** As the manuals write it: `ADD r/m32, imm8`. */
-  readonly text: string;
 }
 
 const ESCAPE_BYTES = [0, 1, 2, 2, 2, 2, 2, 2, 2];
 
-function costOf(info: OpCodeInfo, slots: readonly Slot[], bits: Bits): number {
-  const { EncodingKind } = iced();
-  let cost = info.opCodeLength;
-  for (const slot of slots) cost += slot.bytes;
-  const modrm = slots.some((slot) => slot.modrm) || info.groupIndex >= 0 || info.rmGroupIndex >= 0;
-  if (modrm) cost++;
-  if (info.addressSize !== 0 && info.addressSize !== bits) cost++;
-  if (info.encoding === EncodingKind.EVEX) return cost + 6;
+/** Bytes of opcode, ModRM and immediates, and of the prefixes that the mode does not change. */
+function fixedBytes(info: OpCodeInfo, encoding: Form["encoding"], slots: readonly Slot[]): number {
+  let bytes = info.opCodeLength;
+  for (const slot of slots) bytes += slot.bytes;
+  if (slots.some((slot) => slot.modrm) || info.groupIndex >= 0 || info.rmGroupIndex >= 0) bytes++;
+  if (encoding === "evex") return bytes + 6;
   // The two-byte VEX prefix has no W and only the 0F map.
-  if (info.encoding === EncodingKind.VEX) return cost + (info.table > 1 || info.W === 1 ? 4 : 3);
-  if (info.encoding !== EncodingKind.Legacy) return cost + 3;
-  cost += ESCAPE_BYTES[info.table] ?? 0;
-  if (info.mandatoryPrefix > 1) cost++;
-  if (info.operandSize === 64) {
-    if (!info.defaultOpSize64 && !info.forceOpSize64) cost++;
-  } else if (info.operandSize !== 0 && info.operandSize !== (bits === 64 && !info.defaultOpSize64 ? 32 : bits)) cost++;
-  return cost;
+  if (encoding === "vex") return bytes + (info.table > 1 || info.W === 1 ? 4 : 3);
+  if (encoding !== "legacy") return bytes + 3;
+  return bytes + (ESCAPE_BYTES[info.table] ?? 0) + (info.mandatoryPrefix > 1 ? 1 : 0);
 }
 
+type Sizes = Pick<Form, "operandSize" | "addressSize"> & { readonly default64: boolean; readonly fixed: number };
+
+function costIn(bits: Bits, { operandSize, addressSize, default64, fixed }: Sizes): number {
+  const addressPrefix = addressSize !== 0 && addressSize !== bits ? 1 : 0;
+  if (operandSize === 0) return fixed + addressPrefix;
+  if (operandSize === 64) return fixed + addressPrefix + (default64 ? 0 : 1);
+  return fixed + addressPrefix + (operandSize === (bits === 64 && !default64 ? 32 : bits) ? 0 : 1);
+}
+
+const NO_VECTOR = {
+  broadcastBytes: 0,
+  broadcastCount: 0,
+  masking: false,
+  zeroing: false,
+  maskRequired: false,
+  rounding: false,
+  suppressExceptions: false,
+} as const;
+
+/** What only EVEX forms can have. */
+function readVector(info: OpCodeInfo): Pick<Form, keyof typeof NO_VECTOR> {
+  const { MemorySize, MemorySizeExt } = iced();
+  const broadcastBytes = info.canBroadcast ? MemorySizeExt.elementSize(info.broadcastMemorySize) : 0;
+  return {
+    broadcastBytes,
+    broadcastCount: broadcastBytes === 0 ? 0 : broadcastCount(MemorySize[info.broadcastMemorySize]!, broadcastBytes),
+    masking: info.canUseOpMaskRegister,
+    zeroing: info.canUseZeroingMasking,
+    maskRequired: info.requireOpMaskRegister,
+    rounding: info.canUseRoundingControl,
+    suppressExceptions: info.canSuppressAllExceptions,
+  };
+}
+
+const ENCODINGS: readonly (Form["encoding"] | undefined)[] = ["legacy", "vex", "evex", "xop", "3dnow"];
+
+/** Reads one form. Every getter is a call into WebAssembly, so each is asked once and only where it can matter. */
 function readForm(code: Code): Form | undefined {
-  const { CodeExt, EncodingKind, MemorySize, MemorySizeExt } = iced();
+  const { CodeExt, MemorySize, MemorySizeExt } = iced();
   const info = CodeExt.opCode(code);
   try {
-    if (!info.isInstruction || info.encoding === EncodingKind.MVEX) return undefined;
+    const encoding = ENCODINGS[info.encoding];
+    if (encoding === undefined || !info.isInstruction) return undefined;
     const allSlots: Slot[] = [];
-    for (let i = 0; i < info.opCount; i++) allSlots.push(slotFor(info.opKind(i)));
+    for (let i = 0, count = info.opCount; i < count; i++) allSlots.push(slotFor(info.opKind(i)));
     // String instructions take no operands in NASM; MASKMOVQ hides only the address.
     const string = allSlots.some(({ implied }) => implied !== undefined && implied !== "rdiSegment");
     const slots = string ? [] : allSlots.filter((slot) => slot.implied === undefined);
-    const elementBytes = info.canBroadcast ? MemorySizeExt.elementSize(info.broadcastMemorySize) : 0;
-    const memoryBytes = MemorySizeExt.size(info.memorySize);
-    const encodings = ["legacy", "vex", "evex", "xop", "3dnow"] as const;
+    const { memorySize } = info;
+    const sizes = { operandSize: info.operandSize, addressSize: info.addressSize };
+    const default64 = info.defaultOpSize64 || info.forceOpSize64;
+    const costs = { ...sizes, default64, fixed: fixedBytes(info, encoding, allSlots) };
     return {
       code,
       slots,
       allSlots,
-      operandSize: info.operandSize,
-      addressSize: info.addressSize,
-      encoding: encodings[info.encoding]!,
+      ...sizes,
+      encoding,
       modes: { 16: info.mode16, 32: info.mode32, 64: info.mode64 },
-      memoryBytes,
-      broadcastBytes: elementBytes,
-      broadcastCount: elementBytes === 0 ? 0 : broadcastCount(MemorySize[info.broadcastMemorySize]!, elementBytes),
-      farMemory: info.memorySize >= MemorySize.SegPtr16 && info.memorySize <= MemorySize.SegPtr64,
-      masking: info.canUseOpMaskRegister,
-      zeroing: info.canUseZeroingMasking,
-      maskRequired: info.requireOpMaskRegister,
-      rounding: info.canUseRoundingControl,
-      suppressExceptions: info.canSuppressAllExceptions,
+      memoryBytes: memorySize === 0 ? 0 : MemorySizeExt.size(memorySize),
+      farMemory: memorySize >= MemorySize.SegPtr16 && memorySize <= MemorySize.SegPtr64,
+      ...(encoding === "evex" ? readVector(info) : NO_VECTOR),
       vsib: allSlots.some(({ memory }) => memory?.startsWith("vsib")),
-      lock: info.canUseLockPrefix,
       rare: info.decoderOption !== 0,
       waits: info.fwait,
-      cost: { 16: costOf(info, allSlots, 16), 32: costOf(info, allSlots, 32), 64: costOf(info, allSlots, 64) },
-      text: info.instructionString,
+      cost: { 16: costIn(16, costs), 32: costIn(32, costs), 64: costIn(64, costs) },
     };
   } finally {
     info.free();

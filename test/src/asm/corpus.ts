@@ -90,7 +90,7 @@ const IMMEDIATES: Readonly<Record<string, readonly string[]>> = {
 };
 
 const SHORT_TARGETS = ["$+2", "$-20", "$+100"];
-const SHORT_ONLY = /^(LOOP|J[ER]?CXZ)/;
+const SHORT_ONLY = /^(loop|j[er]?cxz)/;
 
 function registerTexts(slot: Slot, bits: Bits, evex: boolean): readonly string[] {
   if (slot.fixed !== 0) return [slot.label];
@@ -119,10 +119,10 @@ function memoryTexts(form: Form, slot: Slot, bits: Bits): readonly string[] {
   return ADDRESSES[bits].map((text) => (size === undefined ? text : `${size} ${text}`));
 }
 
-function slotTexts(form: Form, slot: Slot, bits: Bits): readonly string[] {
+function slotTexts(mnemonic: string, form: Form, slot: Slot, bits: Bits): readonly string[] {
   if (slot.immediate) return IMMEDIATES[slot.immediate]!;
   if (slot.branch === 1) {
-    return SHORT_TARGETS.map((target) => (SHORT_ONLY.test(form.text) ? target : `short ${target}`));
+    return SHORT_TARGETS.map((target) => (SHORT_ONLY.test(mnemonic) ? target : `short ${target}`));
   }
   if (slot.branch !== undefined) return ["near $+2", "near $+0x300", "near $-0x200"];
   if (slot.far) return slot.bytes === 4 ? ["word 0x8:0x1234"] : ["dword 0x8:0x12345678"];
@@ -152,8 +152,8 @@ function decorated(form: Form, operands: readonly string[]): string[][] {
 }
 
 /** Operand lists for one form: every text of every slot occurs at least once, and the decorations it may carry. */
-function* operandLists(form: Form, bits: Bits): Generator<readonly string[]> {
-  const choices = form.slots.map((slot) => slotTexts(form, slot, bits));
+function* operandLists(mnemonic: string, form: Form, bits: Bits): Generator<readonly string[]> {
+  const choices = form.slots.map((slot) => slotTexts(mnemonic, form, slot, bits));
   if (choices.some((texts) => texts.length === 0)) return;
   const longest = Math.max(1, ...choices.map((texts) => texts.length));
   for (let round = 0; round < longest; round++) {
@@ -175,7 +175,7 @@ export function* corpus(): Generator<Sample> {
       if (!form) continue;
       for (const bits of [16, 32, 64] as const) {
         if (!form.modes[bits]) continue;
-        for (const operands of operandLists(form, bits)) {
+        for (const operands of operandLists(mnemonic, form, bits)) {
           yield { text: operands.length === 0 ? mnemonic : `${mnemonic} ${operands.join(", ")}`, bits, mnemonic, form };
         }
       }
