@@ -14,6 +14,7 @@ export const BOOT_OPTIONS: readonly OptionSpec[] = [
   { name: "module", value: "file", help: "for a Multiboot kernel; repeatable" },
   { name: "timeout", value: "time", help: "500ms, 10s, 2m or none; default 10s unless\nstdin is a terminal" },
   { name: "max-exits", value: "count", help: "stop after so many exits" },
+  { name: "max-instructions", value: "count", help: "stop after so many, where the backend counts" },
   { name: "cpuid", value: "leaf:reg=value", help: "change CPUID: 7.0:ebx=0,ecx=0x10 or 7.1:none;\nrepeatable" },
   {
     name: "irqchip",
@@ -105,6 +106,7 @@ function settingsOf(parsed: Arguments): MachineSettings {
   put("stack", "stack", parseAddress, quantity.ADDRESS_FORM);
   put("timeout", "timeout", parseDuration, quantity.DURATION_FORM);
   put("maxExits", "max-exits", parseCount, quantity.COUNT_FORM);
+  put("maxInstructions", "max-instructions", parseCount, quantity.COUNT_FORM);
   put("format", "format", ...choice(FORMATS));
   put("debugConsole", "debug-console", ...choice(CONSOLES));
   put("irqchip", "irqchip", ...irqchipChoice(choice(IRQCHIPS)));

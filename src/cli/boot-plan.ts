@@ -26,6 +26,8 @@ export interface MachineSettings {
   /** Milliseconds; Infinity for none. */
   timeout?: number;
   maxExits?: number;
+  /** On backends that count them. */
+  maxInstructions?: number;
   cpuid?: CpuidOverrides;
   irqchip?: (typeof IRQCHIPS)[number];
   pit?: boolean;

@@ -2,7 +2,7 @@ import { bootGuest } from "../boot/boot-guest.ts";
 import type { LoadOptions } from "../boot/guest-plan.ts";
 import { loadGuest } from "../boot/load.ts";
 import type { ModeOptions } from "../boot/mode.ts";
-import { createVm, type Vm } from "../index.ts";
+import { type Host, openBackend, Vm, type VmOptions } from "../index.ts";
 import { bootPlan } from "./boot-options.ts";
 import type { BootPlan } from "./boot-plan.ts";
 import { readGuestFile } from "./guest-file.ts";
@@ -70,16 +70,29 @@ function assembleSource(file: Uint8Array, plan: BootPlan): AssembledSource {
   return (require("./source-guest.ts") as typeof import("./source-guest.ts")).assembleGuest(file, plan);
 }
 
+/** `auto` says which backend it took when that is not the first choice: a guest may behave otherwise there. */
 function createPlannedVm({ backend, irqchip, pit, msrExits }: BootPlan, memoryBytes: number): Vm {
-  return asUsage(() =>
-    createVm({
-      memoryBytes,
-      ...(backend === undefined ? {} : { backend }),
-      ...(irqchip === undefined ? {} : { irqchip }),
-      ...(pit === undefined ? {} : { pit }),
-      ...(msrExits ? { msrExits: { invalid: true } } : {}),
-    }),
-  );
+  const host = openBackend(backend);
+  if (host.refusals.length > 0) tellRefusal(host);
+  const options: VmOptions = {
+    memoryBytes,
+    ...(irqchip === undefined ? {} : { irqchip }),
+    ...(pit === undefined ? {} : { pit }),
+    ...(msrExits ? { msrExits: { invalid: true } } : {}),
+  };
+  try {
+    return asUsage(() => new Vm(host.engine, options, host));
+  } catch (error) {
+    host[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function tellRefusal({ refusals, name }: Host): void {
+  const { isOfThisSystem } = require("./platforms.ts") as typeof import("./platforms.ts");
+  const refusal = refusals.find(({ backend }) => isOfThisSystem(backend));
+  const why = refusal === undefined ? "" : `, as ${refusal.backend} is not usable: ${refusal.error.message}`;
+  console.error(`vmexit: running on ${name}${why}`);
 }
 
 function modeOptions({ entry, stack }: BootPlan): ModeOptions {

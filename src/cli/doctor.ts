@@ -3,6 +3,7 @@ import { release, type as systemName, version as systemVersion } from "node:os";
 import { BACKEND_NAMES, type Backend, openBackend, Vm, VmmError } from "../index.ts";
 import { type OptionSpec, parseArguments } from "./arguments.ts";
 import { STATUS } from "./exit-status.ts";
+import { isOfThisSystem, PLATFORMS } from "./platforms.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** One thing that was looked at. */
@@ -33,13 +34,6 @@ const OPTIONS: readonly OptionSpec[] = [
   { name: "json", help: "the checks as one JSON object" },
   { name: "help", short: "h", help: "this text" },
 ];
-
-/** Where each backend's engine exists. */
-const PLATFORMS: Readonly<Record<Backend["name"], readonly string[] | "any">> = {
-  kvm: ["linux"],
-  nvmm: ["netbsd", "dragonfly"],
-  soft: "any",
-};
 
 /** `vmexit doctor`. @returns 0 when a backend works, else 69. */
 export function doctor(args: readonly string[]): number {
@@ -163,11 +157,8 @@ function checkBackend(name: Backend["name"]): Check[] {
     checks.push({ name: "  capabilities", result: "ok", found: capabilityList(host.engine) });
     return checks;
   } catch (error) {
-    const platforms = PLATFORMS[name];
-    if (platforms === "any" || platforms.includes(process.platform)) {
-      return [{ name: `Backend ${name}`, ...failure(error) }];
-    }
-    return [{ name: `Backend ${name}`, result: "skip", found: `for ${platforms.join(" and ")}` }];
+    if (isOfThisSystem(name)) return [{ name: `Backend ${name}`, ...failure(error) }];
+    return [{ name: `Backend ${name}`, result: "skip", found: `for ${[PLATFORMS[name]].flat().join(" and ")}` }];
   }
 }
 

@@ -42,7 +42,7 @@ Exit status
   69   no usable backend: see vmexit doctor
   70   the engine could not run the guest (internal error, entry failure)
   74   stdout cannot be written
-  124  time limit or exit limit
+  124  time, exit or instruction limit
   130  Ctrl-C; 129 hangup, 143 terminated
   134  triple fault
   141  nobody reads stdout any more

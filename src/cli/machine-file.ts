@@ -51,6 +51,7 @@ const schema = z
     modules: z.array(z.string()),
     timeout: quantity(parseDuration, `${DURATION_FORM}; a number means milliseconds`),
     maxExits: quantity(parseCount, COUNT_FORM).refine((count) => count > 0, { message: COUNT_FORM }),
+    maxInstructions: quantity(parseCount, COUNT_FORM).refine((count) => count > 0, { message: COUNT_FORM }),
     cpuid: z.record(cpuidLeaf, cpuidValues.nullable()),
     irqchip: z.enum(IRQCHIPS),
     pit: z.boolean(),

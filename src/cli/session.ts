@@ -82,12 +82,13 @@ export class Session implements Disposable {
 
   /** @returns the exit status. */
   async run(): Promise<number> {
-    const { maxExits } = this.#plan;
+    const { maxExits, maxInstructions } = this.#plan;
     // Most guests are done before their first time slice is, and never pay for a terminal.
     const opening = setImmediate(() => this.#openInput());
     const result = await this.#machine.vm.run({
       ...(this.#plan.timeout === undefined ? {} : { timeoutMs: this.#plan.timeout }),
       ...(maxExits === undefined ? {} : { maxExits }),
+      ...(maxInstructions === undefined ? {} : { maxInstructions }),
     });
     clearImmediate(opening);
     this.#input[Symbol.dispose]();
@@ -147,6 +148,7 @@ export class Session implements Disposable {
 
   #limitOf({ kind }: RunResult["outcome"]): Pick<Ended, "limit" | "notes"> {
     if (kind === "maxExits") return { limit: String(this.#plan.maxExits), notes: [] };
+    if (kind === "maxInstructions") return { limit: String(this.#plan.maxInstructions), notes: [] };
     if (kind !== "timeout") return { limit: undefined, notes: [] };
     if (this.#plan.timeout !== undefined) return { limit: formatTime(this.#plan.timeout), notes: [] };
     const notes = ["That limit is the default when stdin is no terminal; --timeout sets another."];

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, truncateSync } from "node:fs";
 import { totalmem } from "node:os";
+import { BACKEND_NAMES } from "../../../src/index.ts";
 import { guest, MAIN, Scratch, skipped, vmexit, whyNoKvm } from "./vmexit-process.ts";
 
 const onKvm = test.skipIf(whyNoKvm !== undefined);
@@ -69,6 +70,49 @@ describe("vmexit boot, exit status", () => {
     const script = `'${process.execPath}' '${MAIN}' boot '${guest("echo")}' --timeout 20s < /dev/zero | head -c 1 >/dev/null; echo "\${PIPESTATUS[0]}"`;
     const child = Bun.spawn(["bash", "-c", script], { stdout: "pipe" });
     expect((await child.stdout.text()).trim()).toBe("141");
+  });
+});
+
+/** Runs the tool where /dev/kvm is no KVM: /dev/null, in a mount namespace of its own. */
+async function withoutKvm(args: readonly string[]) {
+  const script = 'mount --bind /dev/null /dev/kvm && exec "$@"';
+  const child = Bun.spawn(["unshare", "-m", "sh", "-c", script, "sh", process.execPath, MAIN, ...args], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [status, stdout, stderr] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
+  return { status, stdout, stderr };
+}
+
+const canHideKvm =
+  whyNoKvm === undefined &&
+  Bun.which("unshare") !== null &&
+  Bun.spawnSync(["unshare", "-m", "mount", "--bind", "/dev/null", "/dev/kvm"]).exitCode === 0;
+const hiding = canHideKvm ? "" : " (skipped: no KVM to hide, or mount namespaces are not allowed)";
+
+describe("vmexit where KVM does not work", () => {
+  test.skipIf(!canHideKvm)(`boot --backend kvm ends with status 69 and the call that failed${hiding}`, async () => {
+    const { status, stdout, stderr } = await withoutKvm(["boot", guest("hello"), "--backend", "kvm"]);
+    expect({ status, stdout }).toEqual({ status: 69, stdout: "" });
+    expect(stderr).toStartWith("vmexit: Cannot complete ioctl(KVM_GET_API_VERSION) as the kernel returned ENOTTY");
+  });
+
+  const hasSoft = BACKEND_NAMES.includes("soft");
+  test.skipIf(!canHideKvm || !hasSoft)(
+    `boot says which backend it runs on instead${hasSoft ? hiding : " (skipped: no soft backend)"}`,
+    async () => {
+      const { status, stdout, stderr } = await withoutKvm(["boot", guest("hello")]);
+      expect({ status, stdout }).toEqual({ status: 0, stdout: "Hello from vmexit!\nThat was all.\n" });
+      expect(stderr).toMatch(
+        /^vmexit: running on soft, as kvm is not usable: Cannot complete ioctl\(KVM_GET_API_VERSION\) .*\n$/,
+      );
+    },
+  );
+
+  test.skipIf(!canHideKvm)(`doctor names the failure of KVM with its remedy${hiding}`, async () => {
+    const { stdout } = await withoutKvm(["doctor"]);
+    expect(stdout).toMatch(/^FAIL Backend kvm: Cannot complete ioctl\(KVM_GET_API_VERSION\).*\n {5}-> \S/m);
   });
 });
 

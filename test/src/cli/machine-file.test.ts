@@ -9,13 +9,21 @@ function read(content: string) {
 }
 
 test("readMachineFile() takes quantities as text or as numbers", () => {
-  const machine = { memory: "1M", loadAddress: 4096, entry: "0x1010", timeout: "2s", maxExits: 5 };
+  const machine = {
+    memory: "1M",
+    loadAddress: 4096,
+    entry: "0x1010",
+    timeout: "2s",
+    maxExits: 5,
+    maxInstructions: "1_000",
+  };
   expect(read(JSON.stringify(machine))).toEqual({
     memory: 2 ** 20,
     loadAddress: 4096,
     entry: 0x1010,
     timeout: 2000,
     maxExits: 5,
+    maxInstructions: 1000,
   });
 });
 
