@@ -77,7 +77,7 @@ export class FastX87 {
   }
 
   /** Executes D8 to DF with a register operand. Returns what `X87Unit.register` does, or -1 when it has to. */
-  register(opcode: number, modrm: number): number {
+  register(opcode: number, modrm: number, condition: boolean): number {
     const i = modrm & 7;
     const reg = (modrm >> 3) & 7;
     switch (opcode) {
@@ -95,8 +95,11 @@ export class FastX87 {
           : reg >= 4
             ? this.#compareRegister(i, reg - 4, 0)
             : -1;
+      case 0xda:
+        return reg < 4 ? this.#conditionalMove(i, condition) : -1;
       case 0xdb:
       case 0xdf:
+        if (opcode === 0xdb && reg < 4) return this.#conditionalMove(i, condition);
         if (reg !== 5 && reg !== 6) return -1;
         return this.#compareRegister(i, opcode === 0xdf ? 1 : 0, 1);
       default:
@@ -188,7 +191,8 @@ export class FastX87 {
     const drop = pc === 0 ? 40 : pc === 2 ? 11 : 0;
     const at = this.#at(left);
     const se = w[at + 2]! & 0xffff;
-    if (!normal(w[at + 1]!, se) || !normal(this.#high, this.#se)) return false;
+    if (!normal(w[at + 1]!, se) || !normal(this.#high, this.#se))
+      return drop === 0 && this.#withZero(reg, at, target, pop);
     this.#kernels ??= arithmeticKernels();
     const k = this.#kernels;
     const status =
@@ -201,6 +205,51 @@ export class FastX87 {
     this.#write(target, k.result[0]! | 0, k.result[1]! | 0, this.#sign | exponent);
     w[FSW] = (w[FSW]! & ~C1) | (status & INEXACT ? PRECISION : 0) | (status & UP ? C1 : 0);
     if (pop) this.#pop();
+    return true;
+  }
+
+  /** A normal number and a zero at full precision: nothing to round. */
+  #withZero(reg: number, at: number, target: number, pop: boolean): boolean {
+    const w = this.#words;
+    let low = w[at]!;
+    let high = w[at + 1]!;
+    let se = w[at + 2]! & 0xffff;
+    const leftIsZero = isZero(low, high, se);
+    if (leftIsZero ? !normal(this.#high, this.#se) : !normal(high, se) || !isZero(this.#low, this.#high, this.#se))
+      return false;
+    if (reg === 1 || reg === (leftIsZero ? 6 : 7)) {
+      this.#write(target, 0, 0, (se ^ this.#se) & 0x8000);
+    } else if (reg >= 6) return false;
+    else {
+      if (leftIsZero) {
+        low = this.#low;
+        high = this.#high;
+        se = this.#se;
+      }
+      // The number is taken away: as the operand of a subtraction, or as what a reversed one takes away.
+      if (reg === (leftIsZero ? 4 : 5)) se ^= 0x8000;
+      this.#write(target, low, high, se);
+    }
+    w[FSW]! &= ~C1;
+    if (pop) this.#pop();
+    return true;
+  }
+
+  /** FCMOVcc. */
+  #conditionalMove(i: number, condition: boolean): number {
+    if (!this.#inUse(0) || !this.#inUse(i)) return -1;
+    if (!condition) return 0;
+    this.#operand(i);
+    this.#write(0, this.#low, this.#high, this.#se);
+    return 0;
+  }
+
+  /** FLDCW that leaves nothing pending. */
+  #loadControl(control: number): boolean {
+    const w = this.#words;
+    if (w[FSW]! & ~control & 0x3f) return false;
+    w[FCW] = (control & 0x1f7f) | 0x40;
+    w[FSW]! &= ~0x8080;
     return true;
   }
 
@@ -247,6 +296,7 @@ export class FastX87 {
 
   /** Executes a load form whose operand lies in the scratch area. False when `X87Unit` has to. */
   load(opcode: number, reg: number): boolean {
+    if (opcode === 0xd9 && reg === 5) return this.#loadControl(this.#words[SCRATCH]! & 0xffff);
     if (opcode >= 0xdf || (opcode === 0xdb && reg !== 0) || (opcode === 0xd9 && reg !== 0)) return false;
     const w = this.#words;
     const low = w[SCRATCH]!;
@@ -340,7 +390,7 @@ export class FastX87 {
   }
 
   #isZero(): boolean {
-    return this.#low === 0 && this.#high === 0 && (this.#se & 0x7fff) === 0;
+    return isZero(this.#low, this.#high, this.#se);
   }
 
   #toDouble(): boolean {
@@ -416,8 +466,12 @@ function normal(high: number, se: number): boolean {
   return high < 0 && exponent !== 0 && exponent !== 0x7fff;
 }
 
+function isZero(low: number, high: number, se: number): boolean {
+  return low === 0 && high === 0 && (se & 0x7fff) === 0;
+}
+
 function comparable(low: number, high: number, se: number): boolean {
-  return normal(high, se) || (low === 0 && high === 0 && (se & 0x7fff) === 0);
+  return normal(high, se) || isZero(low, high, se);
 }
 
 function compareMagnitude(al: number, ah: number, ase: number, bl: number, bh: number, bse: number): number {

@@ -66,7 +66,7 @@ function unitsOf(cpu: HelperCpu): Units {
 
 function register(cpu: HelperCpu, opcode: number, modrm: number, condition: number): number {
   const { fast, whole } = unitsOf(cpu);
-  const result = fast.register(opcode, modrm);
+  const result = fast.register(opcode, modrm, condition === 1);
   return result >= 0 ? result : whole.register(opcode, modrm, condition === 1);
 }
 
