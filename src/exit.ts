@@ -4,7 +4,10 @@ export type PioSize = 1 | 2 | 4;
 /** Why an MSR access reached user space. `invalid`: the engine refused it with #GP; `filter`: a filter denied it. */
 export type MsrExitReason = "unknown" | "invalid" | "filter";
 
-/** Why a run ended before the guest made an exit. */
+/**
+ * Why a run ended before the guest made an exit. `signal`: one came to this thread: Ctrl-C, or the JavaScript engine's
+ * own (SIGPWR, when Workers start and end). Run again; `vm.run()` and `vm.exits()` do so by themselves.
+ */
 export type InterruptedBy = "timeout" | "abort" | "signal" | "kick" | "maxExits" | "maxInstructions";
 
 /**

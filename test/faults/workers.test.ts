@@ -48,7 +48,9 @@ describe.skipIf(noKvm !== "")(`VMs in Workers${noKvm}`, () => {
     using guest = kvmGuest(asm.real16`jmp $`);
     let runs = 0;
     while (!answered) {
-      expect(guest.vcpu.run({ timeoutMs: 2 })).toEqual({ kind: "interrupted", by: "timeout" });
+      const exit = guest.vcpu.run({ timeoutMs: 2 });
+      // JavaScriptCore stops a thread by SIGPWR, to start or end another's Worker for one.
+      expect(["interrupted timeout", "interrupted signal"]).toContain(`${exit.kind} ${"by" in exit && exit.by}`);
       runs++;
       await Bun.sleep(1);
     }
