@@ -65,7 +65,7 @@ function explainTripleFault(registers: RegisterAccess): string[] {
   return details;
 }
 
-const KEEPING_REGISTERS = "Run it with --backend soft to see them, or with --trace for RIP at each exit.";
+const KEEPING_REGISTERS = "The soft backend keeps them; a trace shows RIP at each exit.";
 
 /**
  * Whether a vCPU is at the reset vector. A VMCB is undefined after an intercepted shutdown, so kvm_amd puts the vCPU
@@ -105,8 +105,8 @@ function explainFailure(
 
 function instructionBytes({ instruction }: ExitOf<"internalError">): string[] {
   if (instruction.length === 0) return [];
-  const bytes = Array.from(instruction, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  return [`It could not emulate the instruction at RIP; the bytes it saw: ${bytes}.`];
+  const bytes = Array.from(instruction, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [`It cannot emulate the instruction at RIP: ${bytes}. The soft backend may.`];
 }
 
 function dataWords({ data, instruction }: ExitOf<"internalError">): string[] {

@@ -49,6 +49,20 @@ describe("vmexit boot, exit status", () => {
     }
   });
 
+  onKvm(
+    `is 70 where KVM cannot emulate an instruction, and the screen names it; 0 where it can${skipped}`,
+    async () => {
+      using scratch = new Scratch();
+      const sse = "mov rax, cr4\n or rax, 0x600\n mov cr4, rax\n addps xmm0, xmm0\n hlt\n";
+      const { status, stderr } = await vmexit(["boot", scratch.write("sse.asm", sse), "--mode", "long64"]);
+      expect([0, 70]).toContain(status);
+      if (status === 70) {
+        expect(stderr).toStartWith("vmexit: the engine gave up: emulation failure after 1 exit");
+        expect(stderr).toContain("0f58c0                addps xmm0, xmm0\n");
+      }
+    },
+  );
+
   onKvm(`is 130, 143 and 129 for SIGINT, SIGTERM and SIGHUP, with a crash screen${skipped}`, async () => {
     const signals = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
     for (const [signal, status] of Object.entries(signals)) {

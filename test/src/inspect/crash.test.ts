@@ -127,7 +127,7 @@ describe("explainOutcome()", () => {
       scene(),
     );
     expect(title).toBe("the engine gave up: emulation");
-    expect(details[0]).toBe("It could not emulate the instruction at RIP; the bytes it saw: 0f 58 c1.");
+    expect(details[0]).toBe("It cannot emulate the instruction at RIP: 0f58c1. The soft backend may.");
   });
 
   test("of an unknown exit gives its number", () => {
