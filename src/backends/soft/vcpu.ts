@@ -21,12 +21,13 @@ const SAVED_BYTES = State.scratch;
 export class SoftVcpu implements BackendVcpu {
   readonly id: number;
   readonly registers: RegisterAccess;
-  readonly #cpu: Cpu;
+  /** The state itself: for tests and oracles. */
+  readonly cpu: Cpu;
   readonly #processor: Processor;
   readonly #code: Translations;
   readonly #vm: SoftVm;
   readonly #changed = (): void => {
-    this.#cpu.flushTlb();
+    this.cpu.flushTlb();
     this.#code.dropAll();
   };
   #disposed = false;
@@ -35,7 +36,7 @@ export class SoftVcpu implements BackendVcpu {
     this.id = id;
     this.#vm = vm;
     const cpu = new Cpu(id, vm.ram, vm.tracker, vm.modes);
-    this.#cpu = cpu;
+    this.cpu = cpu;
     cpu.cpuidTable = options.cpuid ?? vm.engine.cpuid;
     cpu.msrPolicy = vm.msrPolicy;
     reset(cpu);
@@ -60,7 +61,7 @@ export class SoftVcpu implements BackendVcpu {
     this.#processor.setInstructionLimit(count);
   }
   instructionCount(): number {
-    return this.#cpu.instructions;
+    return this.cpu.instructions;
   }
   kick(): void {
     this.#processor.kick();
@@ -92,23 +93,23 @@ export class SoftVcpu implements BackendVcpu {
 
   translate(gva: bigint): number | undefined {
     this.#alive();
-    const found = this.#cpu.access.probe(gva, { write: false, user: false, execute: false, system: true });
+    const found = this.cpu.access.probe(gva, { write: false, user: false, execute: false, system: true });
     if (found.ok) return found.page + (lowOf(gva) & 0xfff);
     return undefined;
   }
 
   cpuid(): readonly CpuidEntry[] {
-    return this.#cpu.cpuidTable;
+    return this.cpu.cpuidTable;
   }
 
   /** The faults that led to the last shutdown, oldest first. */
   get faultChain(): readonly { vector: number; errorCode: number | undefined }[] {
-    return this.#cpu.faultChain;
+    return this.cpu.faultChain;
   }
 
   saveState(): VcpuState {
     this.#alive();
-    const cpu = this.#cpu;
+    const cpu = this.cpu;
     const state = new Uint8Array(cpu.view.buffer, cpu.view.byteOffset, SAVED_BYTES).slice();
     const msrs = {
       values: [...cpu.msrs.values].map(([index, value]) => [index, value.toString()]),
@@ -132,7 +133,7 @@ export class SoftVcpu implements BackendVcpu {
         remedy: "restore it on the backend and version that saved it",
       });
     }
-    const cpu = this.#cpu;
+    const cpu = this.cpu;
     const read = JSON.parse(new TextDecoder().decode(msrs)) as {
       values: [number, string][];
       tscOffset: string;

@@ -329,6 +329,11 @@ const HINTS = [
   Mnemonic.Sfence,
   Mnemonic.Mfence,
   Mnemonic.Reservednop,
+  Mnemonic.Prefetchit0,
+  Mnemonic.Prefetchit1,
+  Mnemonic.Cldemote,
+  Mnemonic.Rdsspd,
+  Mnemonic.Rdsspq,
 ];
 
 export const moves: readonly (readonly [Mnemonic, CoreEmitter])[] = [

@@ -280,7 +280,7 @@ function rotateCarry(left: boolean): CoreEmitter {
   };
 }
 
-/** SHLD and SHRD. Counts above 16 with 16-bit operands are undefined: the result is what AMD and Intel make of it. */
+/** SHLD and SHRD. Counts above 16 with 16-bit operands are undefined: the result is what AMD makes of it. */
 function double(left: boolean): CoreEmitter {
   return (e) => {
     const c = e.code;
@@ -313,22 +313,13 @@ function double(left: boolean): CoreEmitter {
         c.op(Op.i64_shr_u);
       }
     } else if (left) {
-      // value : other : value, so that counts of 17 to 31 bring the first operand round again.
-      pushConcatenated(e, value, other, 16);
-      c.i64(16);
-      c.op(Op.i64_shl);
-      c.get(value);
-      c.op(Op.i64_or);
+      pushTriple(e, value, other, other);
       pushCount(e, count);
       c.op(Op.i64_shl);
       c.i64(32);
       c.op(Op.i64_shr_u);
     } else {
-      pushConcatenated(e, value, other, 16);
-      c.i64(16);
-      c.op(Op.i64_shl);
-      c.get(value);
-      c.op(Op.i64_or);
+      pushTriple(e, other, other, value);
       pushCount(e, count);
       c.op(Op.i64_shr_u);
     }
@@ -338,19 +329,8 @@ function double(left: boolean): CoreEmitter {
     c.set(wide);
     finish(e, { bits, value, result, count }, place, Family.result, () => {
       c.get(wide);
-      if (bits === 16) {
-        // As the result: the three parts in a row.
-        c.i64(32);
-        c.op(Op.i64_shl);
-        c.get(other);
-        c.i64(16);
-        c.op(Op.i64_shl);
-        c.op(Op.i64_or);
-        c.get(wide);
-        c.op(Op.i64_or);
-      }
       if (left) {
-        c.i64(bits === 16 ? 48 : bits);
+        c.i64(bits);
         pushCount(e, count);
         c.op(Op.i64_sub);
         c.op(Op.i64_shr_u);
@@ -369,6 +349,16 @@ function double(left: boolean): CoreEmitter {
       c.set(e.main.r);
     });
   };
+}
+
+/** Three 16-bit parts in a row: counts of 17 to 31 go on into the second operand again, as on AMD. */
+function pushTriple(e: RegionEmitter, high: number, middle: number, low: number): void {
+  const c = e.code;
+  pushConcatenated(e, high, middle, 16);
+  c.i64(16);
+  c.op(Op.i64_shl);
+  c.get(low);
+  c.op(Op.i64_or);
 }
 
 function pushConcatenated(e: RegionEmitter, high: number, low: number, bits: number): void {

@@ -131,7 +131,8 @@ export class Translator {
     const flow = i.flowControl;
     if (flow === FlowControl.Next) {
       const ends = this.#systemEnds.has(i.mnemonic) || this.#movesSystemRegister(i);
-      return { length: i.length, ends, leaders: ends ? [next] : [] };
+      // Behind HLT there is often no code: it is translated when it is reached.
+      return { length: i.length, ends, leaders: ends && i.mnemonic !== Mnemonic.Hlt ? [next] : [] };
     }
     const leaders: number[] = [];
     const kind = i.op0Kind;
