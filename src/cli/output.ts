@@ -45,6 +45,7 @@ export class Output {
 
   /** Writes what is there and waits until the reader took it. */
   flush(): void {
+    if (this.#used === 0) return;
     const { writeSync } = require("node:fs") as typeof import("node:fs");
     for (let done = 0; done < this.#used && this.#failure === undefined; ) {
       try {
@@ -81,7 +82,7 @@ export class Output {
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
-      if (this.#used > 0) this.flush();
+      this.flush();
     });
   }
 }

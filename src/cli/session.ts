@@ -96,7 +96,10 @@ export class Session implements Disposable {
     return await this.#report(result);
   }
 
+  /** Prints what is left to print, also when the run threw. */
   [Symbol.dispose](): void {
+    this.#watch?.end();
+    this.#stdout.flush();
     this.#cleanup[Symbol.dispose]();
   }
 
