@@ -1,5 +1,5 @@
 import { Complaint } from "./diagnostics.ts";
-import { add, binaryOperators, type Int, multiply, negate, normalize, toBig } from "./integer.ts";
+import { binaryOperators, type Int, multiply, negate, normalize, toBig } from "./integer.ts";
 import type { NamedRegister } from "./registers.ts";
 import type { Place } from "./source.ts";
 
@@ -202,9 +202,4 @@ export function evaluateAddress(expression: Expression, scope: Scope): AddressSu
     undefined,
     "write [base + index*scale + displacement]",
   );
-}
-
-/** Adds a number to a value, keeping what it counts from. */
-export function offsetBy(value: Value, by: Int): Value {
-  return { value: add(value.value, by), section: value.section, known: value.known };
 }

@@ -30,7 +30,7 @@ export interface Demands {
 const WORDS = RegisterClass.r16 | RegisterClass.r32 | RegisterClass.r64;
 
 /** True for a number whose value is settled, so that a shorter form may be chosen for it. */
-export function isPlain(value: Value): boolean {
+function isPlain(value: Value): boolean {
   return value.known && value.section === ABSOLUTE;
 }
 
@@ -150,7 +150,7 @@ function isSegmentMove(form: Form, operands: readonly Resolved[]): boolean {
 }
 
 /** True when a form takes these operands. */
-export function formMatches(name: string, form: Form, operands: readonly Resolved[], demands: Demands): boolean {
+function formMatches(name: string, form: Form, operands: readonly Resolved[], demands: Demands): boolean {
   if (form.slots.length !== operands.length) return false;
   if (demands.encoding !== undefined && form.encoding !== demands.encoding) return false;
   if (demands.operandSize !== undefined && form.operandSize !== demands.operandSize) return false;

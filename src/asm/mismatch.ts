@@ -11,7 +11,7 @@ function keywordFor(bytes: number): string {
 }
 
 /** The operands of a form as a reader writes them: `r/m32, imm8`. */
-export function formOperands(form: Form): string {
+function formOperands(form: Form): string {
   if (form.slots.length === 0) return "no operands";
   return form.slots
     .map(({ label }) => {

@@ -160,7 +160,7 @@ function readMemory(cursor: Cursor, parser: ExpressionParser, modifiers: Modifie
  *
  * @throws {Complaint} where none can be read.
  */
-export function parseOperand(cursor: Cursor, parser: ExpressionParser): Operand {
+function parseOperand(cursor: Cursor, parser: ExpressionParser): Operand {
   const place = cursor.place();
   const modifiers = readModifiers(cursor);
   if (cursor.accept("[")) return readMemory(cursor, parser, modifiers, place);

@@ -46,7 +46,7 @@ const REPEATS: ReadonlyMap<string, number> = new Map(
 const SEGMENT_BYTES: Readonly<Record<string, number>> = { es: 0x26, cs: 0x2e, ss: 0x36, ds: 0x3e, fs: 0x64, gs: 0x65 };
 
 /** The override byte of a segment register. */
-export function segmentByte(name: string): number {
+function segmentByte(name: string): number {
   return SEGMENT_BYTES[name] ?? 0;
 }
 

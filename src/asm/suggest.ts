@@ -23,7 +23,7 @@ function distance(a: string, b: string, limit: number): number {
 const MAX_CANDIDATES = 8000;
 
 /** Up to three known words that the unknown one may have been meant as, nearest first. */
-export function nearMisses(word: string, known: Iterable<string>): string[] {
+function nearMisses(word: string, known: Iterable<string>): string[] {
   if (word.length > 40) return [];
   const wanted = word.toLowerCase();
   const limit = wanted.length <= 3 ? 1 : wanted.length <= 7 ? 2 : 3;

@@ -242,7 +242,7 @@ function spaced(tokens: readonly Token[], like: Token): readonly Token[] {
 }
 
 /** Joins the texts around `%+` and reads the result again. */
-export function paste(tokens: readonly Token[]): Token[] {
+function paste(tokens: readonly Token[]): Token[] {
   if (!tokens.some(({ text }) => text === "%+")) return tokens as Token[];
   const out: Token[] = [];
   for (let i = 0; i < tokens.length; i++) {

@@ -1,8 +1,9 @@
 import { Complaint } from "../diagnostics.ts";
 import type { Value } from "../expression.ts";
 import { madeToken, placeOf, type Token, tokenize } from "../lexer.ts";
-import { type Expansion, type SourceLine, sourceLines, writtenLine } from "../source.ts";
+import { type Expansion, type SourceLine, sourceLines } from "../source.ts";
 import { didYouMean } from "../suggest.ts";
+import { builtinWord } from "./builtins.ts";
 import { type Conditional, type ConditionScope, readCondition } from "./conditions.ts";
 import { definitionDirectives, definitionWords } from "./definitions.ts";
 import { Expander, type ExpansionScope, SingleMacros } from "./expand.ts";
@@ -574,41 +575,6 @@ export class Preprocessor implements ExpansionScope, ConditionScope {
       }));
     }
     if (!text.startsWith("__")) return undefined;
-    return this.#builtin(/^__\??([A-Z0-9_]+?)\??__$/.exec(text)?.[1] ?? "", token);
-  }
-
-  #builtin(name: string, token: Token): readonly Token[] | undefined {
-    const number = (value: number) => [madeToken("num", String(value), token)];
-    const string = (value: string) => [madeToken("str", `'${value}'`, token, new TextEncoder().encode(value))];
-    switch (name) {
-      case "LINE":
-        return number(writtenLine(token.line).number);
-      case "FILE":
-        return string(token.line.file);
-      case "BITS":
-        return number(this.host.bits);
-      case "PASS":
-        return number(this.host.pass);
-      case "OUTPUT_FORMAT":
-        return [madeToken("id", "bin", token)];
-      case "NASM_MAJOR":
-        return number(2);
-      case "NASM_MINOR":
-        return number(16);
-      case "NASM_SUBMINOR":
-        return number(1);
-      case "NASM_VERSION_ID":
-        return number(0x02100100);
-      case "NASM_VER":
-        return string("2.16.01");
-      case "SECT":
-        return tokenize({ ...token.line, text: `[section ${this.host.sectionName}]` }).map((made) => ({
-          ...made,
-          line: token.line,
-          column: token.column,
-        }));
-      default:
-        return undefined;
-    }
+    return builtinWord(token, this.host);
   }
 }
