@@ -8,7 +8,6 @@ import {
   FIRING,
   IDLE,
   METHOD,
-  READY,
   SEQUENCE,
   STATE,
   TARGET,
@@ -24,8 +23,6 @@ self.onmessage = ({ data: { shared, library } }) => {
   const words = new Int32Array(shared);
   const numbers = new Float64Array(shared);
   const stop = loadNvmm([library]).stop;
-  Atomics.store(words, READY, 1);
-  Atomics.notify(words, READY);
   for (;;) {
     const sequence = Atomics.load(words, SEQUENCE);
     if (Atomics.load(words, STATE) !== ARMED) {

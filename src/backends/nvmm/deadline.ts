@@ -6,7 +6,6 @@ export const SEQUENCE = 0;
 export const STATE = 1;
 /** How to interrupt: 1 nvmm_vcpu_stop, 2 a signal. */
 export const METHOD = 2;
-export const READY = 3;
 /** In 64-bit floating-point numbers, after the words: the deadline in milliseconds since 1970, the address to stop. */
 export const DEADLINE = 2;
 export const TARGET = 3;
@@ -32,6 +31,7 @@ export interface WatcherStart {
  *
  * A stop that comes between the runner's own look at the clock and the entry is kept by NVMM in the comm page and ends that run;
  * one that NVMM clears at the end of a run that ended for another reason is covered by the look at the clock before the next.
+ * The watcher of a thread starts with its first deadline, which it may serve some milliseconds late.
  */
 export class NvmmDeadline {
   readonly #words: Int32Array;
@@ -51,8 +51,6 @@ export class NvmmDeadline {
     const worker = new Worker(new URL("./deadline-watcher.ts", import.meta.url).href);
     worker.unref();
     worker.postMessage({ shared, library: library.path } satisfies WatcherStart);
-    // A deadline shorter than the watcher's start would pass unseen.
-    Atomics.wait(this.#words, READY, 0, WATCHER_START_MS);
   }
 
   /** Ends the run of `vcpu` (address of its struct nvmm_vcpu) at `deadlineMs` of performance.now(). Free when nothing changes. */
@@ -87,8 +85,6 @@ export class NvmmDeadline {
     Atomics.notify(this.#words, SEQUENCE);
   }
 }
-
-const WATCHER_START_MS = 5000;
 
 const ofThisThread = new Map<string, NvmmDeadline>();
 

@@ -38,6 +38,8 @@ export class NvmmEvents {
   #rflags = RFLAGS_ALWAYS;
   #flags = 0;
   #cr8 = 0;
+  /** The copies are those of the run that just ended, and nothing was written since. */
+  #fresh = false;
 
   /** @param post Hands the filled slot over: nvmm_vcpu_inject(). */
   constructor(state: NvmmState, slot: NvmmX86Event, post: () => void) {
@@ -46,9 +48,14 @@ export class NvmmEvents {
     this.#post = post;
   }
 
-  /** The guest's task priority at the last exit. */
-  get cr8(): number {
-    return this.#cr8;
+  /** CR8 at the exit that just was, where it carried state: saves fetching a group. */
+  get exitCr8(): number | undefined {
+    return this.#fresh ? this.#cr8 : undefined;
+  }
+
+  /** RFLAGS, likewise. */
+  get exitRflags(): number | undefined {
+    return this.#fresh ? this.#rflags : undefined;
   }
 
   get windowWanted(): boolean {
@@ -83,7 +90,8 @@ export class NvmmEvents {
    * @returns false when there was none.
    */
   refresh(rflags: number, cr8: number, flags: number): boolean {
-    if ((rflags & RFLAGS_ALWAYS) === 0) return false;
+    this.#fresh = (rflags & RFLAGS_ALWAYS) !== 0;
+    if (!this.#fresh) return false;
     this.#rflags = rflags;
     this.#cr8 = cr8;
     this.#flags = flags;
@@ -145,6 +153,7 @@ export class NvmmEvents {
 
   /** Forgets what waits: the state was replaced. */
   clear(): void {
+    this.#fresh = false;
     this.#queue.length = 0;
     this.#nmiHeld = false;
   }

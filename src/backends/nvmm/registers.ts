@@ -32,6 +32,7 @@ import {
   NVMM_X64_STATE_CRS,
   NVMM_X64_STATE_DRS,
   NVMM_X64_STATE_FPU,
+  NVMM_X64_STATE_GPRS,
   NVMM_X64_STATE_INTR,
   NVMM_X64_STATE_MSRS,
   NVMM_X64_STATE_SEGS,
@@ -52,6 +53,7 @@ import type {
   TableName,
   VcpuEvents,
 } from "../../registers.ts";
+import { RFLAGS } from "../../registers.ts";
 import type { NvmmEvents } from "./events.ts";
 import type { NvmmMsrs } from "./policy.ts";
 import type { NvmmState } from "./state.ts";
@@ -126,7 +128,10 @@ export class NvmmRegisters implements RegisterAccess {
   }
 
   readGpr(index: number): bigint {
-    return this.#owner.state.readGpr(index);
+    const { state, events } = this.#owner;
+    // Every exit carries RFLAGS; the rest of its group may cost a call.
+    const carried = index === RFLAGS && (state.valid & NVMM_X64_STATE_GPRS) === 0 ? events.exitRflags : undefined;
+    return carried === undefined ? state.readGpr(index) : BigInt(carried);
   }
 
   writeGpr(index: number, value: bigint): void {
@@ -157,6 +162,9 @@ export class NvmmRegisters implements RegisterAccess {
   readControl(name: ControlName): bigint {
     if (name === "efer") return this.readMsr(MSRS.EFER);
     if (name === "apicBase") return this.readMsr(MSRS.APIC_BASE);
+    const { state, events } = this.#owner;
+    const carried = name === "cr8" && (state.valid & NVMM_X64_STATE_CRS) === 0 ? events.exitCr8 : undefined;
+    if (carried !== undefined) return BigInt(carried);
     return this.#owner.state.fetch(NVMM_X64_STATE_CRS).crs[CONTROL[name]] as bigint;
   }
 

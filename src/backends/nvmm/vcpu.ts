@@ -305,6 +305,7 @@ export class NvmmVcpu implements BackendVcpu {
   #notRun(): void {
     const error = failed(this.#host.system, "nvmm_vcpu_run()", RUN_REMEDIES);
     this.#state.exited();
+    this.#events.refresh(0, 0, 0); // it carried no state
     if (error.code !== "EINTR" && error.code !== "EAGAIN") throw error;
   }
 }

@@ -139,6 +139,15 @@ export class NvmmVm implements BackendVm {
     this.#slots.delete(slot);
   }
 
+  /** Changes what the guest may do with a slot. NVMM knows no such call: the range is unmapped and mapped anew. */
+  setReadOnly(slot: number, readOnly: boolean): void {
+    const mapping = this.#slots.get(slot);
+    if (mapping === undefined) throw new RangeError(`Cannot change slot ${slot}: nothing is mapped there`);
+    if (mapping.readOnly === readOnly) return;
+    this.unmapSlot(slot);
+    this.mapSlot(slot, { ...mapping, readOnly });
+  }
+
   /** @throws {CapabilityError} always: NVMM tracks no written pages. */
   dirtyLog(_slot: number): Uint32Array {
     throw noDirtyLog();

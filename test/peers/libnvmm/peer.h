@@ -41,6 +41,7 @@ struct insn {
 
 struct machine;
 
+enum { ENTRIES = 32 };
 struct vcpu {
   struct machine *mach;
   struct nvmm_vcpu *user; /* address of the caller's struct: it may not move */
@@ -59,7 +60,9 @@ struct vcpu {
   uint64_t stepped_cr8; /* CR8 before the step */
   volatile bool running;
   pthread_t thread;
-  uint64_t entry_rip; /* where the last run began: an instruction starts there */
+  uint64_t entry_rip; /* where the last run began */
+  uint64_t entries[ENTRIES]; /* where the last runs began, no place twice */
+  unsigned next_entry;
   struct nvmm_vcpu_conf_cpuid cpuid[32];
   int ncpuid;
   struct kvm_cpuid2 *table;
@@ -152,6 +155,7 @@ void gpr_write(struct nvmm_x64_state *s, int index, int size, bool rex, uint64_t
 uint64_t size_mask(int bytes);
 
 /* rewind.c */
+void remember_entry(struct vcpu *v, uint64_t rip);
 bool rewind_store(struct vcpu *v, struct nvmm_x64_state *s, uint64_t gpa, struct insn *out);
 bool rewind_out(struct vcpu *v, struct nvmm_x64_state *s, bool advanced, struct insn *out);
 

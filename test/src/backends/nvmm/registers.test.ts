@@ -40,7 +40,7 @@ describe.each(PEER_SYSTEMS)(`NvmmRegisters on %s${skipped}`, (system) => {
     using guest = boot(asm.real16`hlt`);
     const { registers } = guest.vcpu;
     registers.set({ r15: 0xfedcba9876543210n, cr2: 0x1234n, cr8: 5n, dr0: 0x4000n, dr3: 0x5000n });
-    registers.gs = { ...registers.gs, base: 0x7000n, selector: 0x700, limit: 0xfffff, g: 1 };
+    registers.gs = { ...registers.gs, base: 0x7000n, selector: 0x700, limit: 0xffffffff, g: 1 };
     registers.gdt = { base: 0x3000n, limit: 0x2f };
     registers.setMsr("SYSENTER_EIP", 0xdeadn);
     registers.setMsr("KERNEL_GS_BASE", 0xbeefn);
@@ -56,7 +56,7 @@ describe.each(PEER_SYSTEMS)(`NvmmRegisters on %s${skipped}`, (system) => {
     expect(guest.vcpu.run().kind).toBe("hlt");
     expect([registers.r15, registers.cr2, registers.cr8]).toEqual([0xfedcba9876543210n, 0x1234n, 5n]);
     expect([registers.dr0, registers.dr3]).toEqual([0x4000n, 0x5000n]);
-    expect(registers.gs).toMatchObject({ base: 0x7000n, selector: 0x700, limit: 0xfffff, g: 1 });
+    expect(registers.gs).toMatchObject({ base: 0x7000n, selector: 0x700, limit: 0xffffffff, g: 1 });
     expect(registers.gdt).toEqual({ base: 0x3000n, limit: 0x2f });
     expect([registers.msr("SYSENTER_EIP"), registers.msr("KERNEL_GS_BASE"), registers.msr("GS_BASE")]).toEqual([
       0xdeadn,

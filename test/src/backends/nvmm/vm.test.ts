@@ -105,6 +105,27 @@ describe.each(PEER_SYSTEMS)(`NvmmVm on %s${skipped}`, (system) => {
     expect(vm.memory.read(0xf0000, 2)).toEqual(Uint8Array.of(0x77, 2));
   });
 
+  test("setReadOnly() turns memory into ROM and back between two runs, and keeps its content", () => {
+    using vm = host.createVm({ memoryBytes: 0x20000 });
+    const ram = vm.memory.add({ gpa: 0x40000, bytes: 0x1000 });
+    const program = asm.real16`mov ax, 0x4000
+      mov ds, ax
+      again: inc byte [0]
+      out 0x80, al
+      jmp again`;
+    vm.memory.write(0x1000, program.bytes);
+    const vcpu = vm.createVcpu();
+    vcpu.enterMode("real16", { entry: 0x1000 });
+    const engine = vm.engine as NvmmVm;
+    expect([vcpu.run().kind, ram.data[0]]).toEqual(["pioOut", 1]);
+    engine.setReadOnly(ram.slot, true);
+    expect(vcpu.run()).toEqual({ kind: "mmioWrite", gpa: 0x40000, data: Uint8Array.of(2) });
+    expect([vcpu.run().kind, ram.data[0]]).toEqual(["pioOut", 1]);
+    engine.setReadOnly(ram.slot, false);
+    expect([vcpu.run().kind, ram.data[0]]).toEqual(["pioOut", 2]);
+    expect(() => engine.setReadOnly(77, true)).toThrow(RangeError);
+  });
+
   test("several machines run side by side, and dispose in any order frees each", () => {
     const vms = Array.from({ length: 4 }, (_, i) => {
       const vm = host.createVm({ memoryBytes: 0x2000 });
