@@ -75,6 +75,7 @@ export class Assembly implements Scope, DataSink {
   #section: Section;
   #sectionName = ".text";
   #orgSeen = false;
+  #originLate = false;
   #structure: { name: string; outside: Section } | undefined;
   #instance: { name: string; start: Value } | undefined;
   #defaultRelative = false;
@@ -130,7 +131,7 @@ export class Assembly implements Scope, DataSink {
    */
   endPass(): boolean {
     const { symbols, sections } = this;
-    let moved = symbols.changed || (symbols.pass === 1 && symbols.missing);
+    let moved = symbols.changed || (symbols.pass === 1 && (symbols.missing || this.#originLate));
     for (const { section, virtual } of placeSections(sections, this.origin)) {
       if (section.base !== virtual) moved = true;
       section.base = virtual;
@@ -427,8 +428,11 @@ export class Assembly implements Scope, DataSink {
       throw new Complaint("The origin is set twice", place, "use section ... vstart= for code that runs elsewhere");
     if (!Number.isSafeInteger(origin)) throw new Complaint("The origin is beyond 2^53", place);
     this.#orgSeen = true;
-    if (this.symbols.pass === 1 && origin !== this.origin && this.sections[0]!.base === this.origin)
+    if (this.symbols.pass === 1 && origin !== this.origin) {
       this.sections[0]!.base = origin;
+      // Whatever looked at an address before must look again.
+      if (this.symbols.size > 0 || this.emissions.length > 0 || this.layoutRead) this.#originLate = true;
+    }
     this.origin = origin;
   }
 

@@ -34,9 +34,9 @@ export class SymbolTable {
   }
 
   /**
-   * Defines a symbol.
+   * Defines a symbol. Saying the same twice is harmless.
    *
-   * @returns the place of an earlier definition in the same pass, when there is one.
+   * @returns the place of an earlier, different definition in the same pass, when there is one.
    */
   define(name: string, { value, section, known }: Value, place: Place): Place | undefined {
     const symbol = this.#symbols.get(name);
@@ -44,7 +44,8 @@ export class SymbolTable {
       this.#symbols.set(name, { value, section, known, pass: this.pass, place });
       return undefined;
     }
-    if (symbol.pass === this.pass) return symbol.place;
+    if (symbol.pass === this.pass)
+      return symbol.value === value && symbol.section === section ? undefined : symbol.place;
     symbol.pass = this.pass;
     if (symbol.value !== value || symbol.section !== section || symbol.known !== known) {
       symbol.value = value;
@@ -53,6 +54,10 @@ export class SymbolTable {
       this.changed = true;
     }
     return undefined;
+  }
+
+  get size(): number {
+    return this.#symbols.size;
   }
 
   names(): IterableIterator<string> {

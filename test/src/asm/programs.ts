@@ -55,6 +55,8 @@ const HANDWRITTEN: Readonly<Record<string, string>> = {
   "bits changes":
     "bits 16\nmov eax, 5\nbits 32\nmov eax, 5\nbits 64\nmov rax, 5\nuse16\nmov ax, 5\n[bits 32]\nmov ax, 5",
   "org and references": "org 0x7c00\nmov si, msg\nlodsb\nmsg: db 'x', 0\ndw msg, $$, msg-$$",
+  "org after the code": "mov ax, $\nmov bx, x\nx: dw $, $$\nk equ $\norg 0x100\ndw $, k",
+  "the same equ twice": "n equ 5\nn equ 5\ndb n",
   "org in brackets": "[org 0x100]\n[bits 16]\nmov dx, m\nm: db 1",
   sections:
     "section .text\nmov ax, d\nmov bx, b\nsection .data\nd: dw 1, t\nsection .bss\nb: resw 2\nsection .text\nt: nop",
