@@ -5,9 +5,11 @@ import {
   OPERAND_A,
   OPERAND_B,
   OPERAND_C,
+  productError,
   RESULT,
   readLane,
   settle,
+  sumError,
   writeLane,
 } from "./floating-helpers.ts";
 import type { SseArithmetic } from "./ieee.ts";
@@ -56,14 +58,47 @@ const toHalf: Helper = (cpu, lanes, control) => {
   return settle(cpu, s.flags);
 };
 
+/**
+ * A fused operation that rounds nothing, in JavaScript's own arithmetic: integers, and products with zero. Undefined where
+ * the answer takes more.
+ */
+function exactlyFused(a: number, b: number, c: number): number | undefined {
+  const product = a * b;
+  const r = product + c;
+  const exact =
+    isTame(a) && isTame(b) && isTame(c) && productError(a, b, product) === 0 && sumError(product, c, r) === 0;
+  // The sign of a zero depends on more than its value.
+  return exact && r !== 0 ? r : undefined;
+}
+
+/** Zero, or far enough from both ends of the range. */
+function isTame(x: number): boolean {
+  const m = Math.abs(x);
+  return (m < 2 ** 400 && m > 2 ** -400) || x === 0;
+}
+
 /** FMA: the factors at OPERAND_A and OPERAND_B, the addend at OPERAND_C; signs for even and odd lanes. */
 const fused: Helper = (cpu, bytes, lanes, even, odd) => {
   const s = arithmeticOf(cpu);
   const f = formatOfBytes(bytes!);
   const lane = (view: StateView, i: number) =>
     [OPERAND_A, OPERAND_B, OPERAND_C].map((at) => readLane(view, at, bytes!, i)) as [bigint, bigint, bigint];
-  for (let i = 0; i < lanes!; i++)
-    writeLane(cpu.view, RESULT, bytes!, i, s.fused(f, lane(cpu.view, i), (i & 1 ? odd : even)!));
+  for (let i = 0; i < lanes!; i++) {
+    const negate = (i & 1 ? odd : even)!;
+    if (bytes === 8) {
+      const [a, b, c] = [OPERAND_A, OPERAND_B, OPERAND_C].map((at) => cpu.view.getFloat64(at + 8 * i, true)) as [
+        number,
+        number,
+        number,
+      ];
+      const r = exactlyFused(negate & 1 ? -a : a, b, negate & 2 ? -c : c);
+      if (r !== undefined) {
+        cpu.view.setFloat64(RESULT + 8 * i, r, true);
+        continue;
+      }
+    }
+    writeLane(cpu.view, RESULT, bytes!, i, s.fused(f, lane(cpu.view, i), negate));
+  }
   return settle(cpu, s.flags);
 };
 

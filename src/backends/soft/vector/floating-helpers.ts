@@ -63,7 +63,7 @@ const SMALL = 2 ** -450;
 const SPLIT = 134217729;
 
 /** a × b - r, where r is the rounded product (Dekker). */
-function productError(a: number, b: number, r: number): number {
+export function productError(a: number, b: number, r: number): number {
   let t = SPLIT * a;
   const ah = t - (t - a);
   const al = a - ah;
@@ -74,7 +74,7 @@ function productError(a: number, b: number, r: number): number {
 }
 
 /** a + b - r, where r is the rounded sum (Knuth). */
-function sumError(a: number, b: number, r: number): number {
+export function sumError(a: number, b: number, r: number): number {
   const t = r - a;
   return a - (r - t) + (b - t);
 }

@@ -1,11 +1,12 @@
 import type { Emit, Emitter } from "../translate/context.ts";
-import { Type } from "../wasm/opcodes.ts";
+import { Op, Simd, Type } from "../wasm/opcodes.ts";
 import {
   callHelper,
   laneCount,
   PD,
   PS,
   passOperands,
+  pushQuietMxcsr,
   SD,
   type Shape,
   SS,
@@ -13,7 +14,8 @@ import {
   takeResult,
   writeShaped,
 } from "./floating.ts";
-import { entered, hold, sourceOf, sources } from "./operands.ts";
+import { fusedFast, pushFusedHolds } from "./fused-fast.ts";
+import { entered, hold, type Source, sourceOf, sources } from "./operands.ts";
 
 /** Which operands (1 to 3) are the factors and the addend: the digits in the name. */
 const ORDERS = { 132: [1, 3, 2], 213: [2, 1, 3], 231: [2, 3, 1] } as const;
@@ -30,6 +32,19 @@ const KINDS = {
 
 const SHAPES = { ps: PS, pd: PD, ss: SS, sd: SD } as const;
 
+/** Flips signs: bit `bit` of the kinds of even and odd lanes says whether theirs. */
+function negated(e: Emit, shape: Shape, signs: readonly [number, number], bit: number, push: Source): Source {
+  const [even, odd] = signs.map((s) => BigInt((s >> bit) & 1)) as [bigint, bigint];
+  if (even === 0n && odd === 0n) return push;
+  return hold(e, () => {
+    push();
+    const pair = (even << 31n) | (odd << 63n);
+    if (shape.bytes === 4) e.code.v128(pair, pair);
+    else e.code.v128(even << 63n, odd << 63n);
+    e.code.simd(Simd.v128_xor);
+  });
+}
+
 function fusedMultiplyAdd(
   shape: Shape,
   order: readonly [number, number, number],
@@ -38,13 +53,30 @@ function fusedMultiplyAdd(
   return entered((e: Emit) => {
     const third = shapedSources(e, 2, shape);
     const operands = [sources(e, 0), sources(e, 1), third].map((halves) => halves.map((push) => hold(e, push)));
-    passOperands(
-      e,
-      order.map((operand) => operands[operand - 1]!),
-    );
-    callHelper(e, "sse.fused", shape.bytes, laneCount(shape, third.length), signs[0], signs[1]);
+    const [a, b, c] = order.map((operand) => operands[operand - 1]!) as [Source[], Source[], Source[]];
     const results = third.map(() => e.temp(Type.v128));
+    const halves = third.map((_, i) => ({
+      a: negated(e, shape, signs, 0, a[i]!),
+      b: b[i]!,
+      c: negated(e, shape, signs, 1, c[i]!),
+    }));
+    pushQuietMxcsr(e);
+    e.code.if(Type.i32);
+    halves.forEach((h, i) => {
+      fusedFast(e, shape, h.a, h.b, h.c)();
+      e.code.set(results[i]!);
+      pushFusedHolds(e, shape, sourceOf(e, results[i]!), h.a, h.b, h.c);
+      if (i > 0) e.code.op(Op.i32_and);
+    });
+    e.code.else();
+    e.code.i32(0);
+    e.code.end();
+    e.code.op(Op.i32_eqz);
+    e.code.if();
+    passOperands(e, [a, b, c]);
+    callHelper(e, "sse.fused", shape.bytes, laneCount(shape, third.length), signs[0], signs[1]);
     takeResult(e, results);
+    e.code.end();
     writeShaped(
       e,
       shape,
