@@ -120,6 +120,7 @@ async function* stepsOf(
         if (halted.has(vcpu)) break;
       }
       vcpu.setDeadline(undefined);
+      if (vm.outcome !== undefined) return result(vm.outcome);
       if (exit.kind === "interrupted" && exit.by === "maxInstructions") return result({ kind: "maxInstructions" });
       if (performance.now() >= deadline) return result({ kind: "timeout" });
       if (vm.irqchip !== "none" && vcpus.every(sleepsForever)) return result({ kind: "halted" });

@@ -1,6 +1,6 @@
 import { runAsmCommand } from "../asm/command.ts";
 import { GuestError } from "../errors.ts";
-import { STATUS } from "./exit-status.ts";
+import { STATUS } from "../exit-status.ts";
 import { Output } from "./output.ts";
 
 /** What each result of the assembler means for the process: 1 is what make expects of wrong source. */

@@ -1,8 +1,8 @@
 import { accessSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { release, type as systemName, version as systemVersion } from "node:os";
+import { STATUS } from "../exit-status.ts";
 import { BACKEND_NAMES, type Backend, openBackend, Vm, VmmError } from "../index.ts";
 import { type OptionSpec, parseArguments } from "./arguments.ts";
-import { STATUS } from "./exit-status.ts";
 import { isOfThisSystem, PLATFORMS } from "./platforms.ts";
 import { UsageError } from "./usage-error.ts";
 

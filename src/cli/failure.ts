@@ -7,7 +7,7 @@ import {
   SyscallError,
   VmmError,
 } from "../errors.ts";
-import { STATUS } from "./exit-status.ts";
+import { STATUS } from "../exit-status.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** The documented status for an error that reached the top. */

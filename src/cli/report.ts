@@ -1,10 +1,10 @@
 import { findSymbol } from "../boot/guest-plan.ts";
+import { STATUS } from "../exit-status.ts";
 import { crashScreen } from "../inspect/crash.ts";
 import { hex } from "../inspect/format.ts";
 import { formatStats } from "../inspect/stats.ts";
 import type { BootPlan } from "./boot-plan.ts";
 import { colourCrash } from "./colour.ts";
-import { STATUS } from "./exit-status.ts";
 import type { Ended, Machine } from "./session.ts";
 
 /** Prints what there is to say about a run that ended: trace, statistics, crash screen, result object. */

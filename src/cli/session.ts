@@ -1,10 +1,10 @@
 import type { GuestPlan } from "../boot/guest-plan.ts";
 import type { Uart16550 } from "../devices/uart16550.ts";
+import { STATUS, statusOf } from "../exit-status.ts";
 import type { RunResult, Vcpu, Vm } from "../index.ts";
 import { ExitRing } from "../inspect/exit-ring.ts";
+import { mapPc } from "../pc.ts";
 import type { BootPlan } from "./boot-plan.ts";
-import { STATUS, statusOf } from "./exit-status.ts";
-import { mapDevices } from "./machine.ts";
 import { Output } from "./output.ts";
 import { SerialConsole } from "./serial-console.ts";
 import type { Watch } from "./watch.ts";
@@ -70,7 +70,7 @@ export class Session implements Disposable {
         onInterrupt: () => this.#leave(STATUS.interrupted),
       }),
     );
-    this.#uart = mapDevices(vm, {
+    this.#uart = mapPc(vm, {
       onSerial: this.#watch?.onConsole ?? this.#stdout.byte,
       onSerialSpace: this.#input.onSpace,
       onDebugConsole: this.#debugConsole(),

@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
-import { statusOf } from "../../../src/cli/exit-status.ts";
-import { describeError, errorObject, statusOfError } from "../../../src/cli/failure.ts";
-import { UsageError } from "../../../src/cli/usage-error.ts";
-import { BackendError, CapabilityError, DeviceError, GuestError, SyscallError } from "../../../src/errors.ts";
+import { describeError, errorObject, statusOfError } from "../../src/cli/failure.ts";
+import { UsageError } from "../../src/cli/usage-error.ts";
+import { BackendError, CapabilityError, DeviceError, GuestError, SyscallError } from "../../src/errors.ts";
+import { statusOf } from "../../src/exit-status.ts";
 
 const remedy = "do it";
 
