@@ -15,17 +15,18 @@ export class AssistCallbacks implements Disposable {
 
   constructor(io: IoHandler, mem: MemHandler) {
     const declaration = { args: ["ptr"], returns: "void" } as const;
+    const dataOf = lentMemory();
     const ioAt = NvmmIo.fields;
     const memAt = NvmmMem.fields;
     this.#io = new JSCallback((at: Pointer) => {
-      const size = Number(read.u64(at, ioAt.size.offset));
-      const data = bytesAt(read.ptr(at, ioAt.data.offset), size);
+      const data = dataOf(read.ptr(at, ioAt.data.offset), read.u32(at, ioAt.size.offset));
       io(read.u8(at, ioAt.in.offset) !== 0, data);
     }, declaration);
     this.#mem = new JSCallback((at: Pointer) => {
-      const size = Number(read.u64(at, memAt.size.offset));
-      const data = bytesAt(read.ptr(at, memAt.data.offset), size);
-      mem(Number(read.u64(at, memAt.gpa.offset)), read.u8(at, memAt.write.offset) !== 0, data);
+      const data = dataOf(read.ptr(at, memAt.data.offset), read.u32(at, memAt.size.offset));
+      // In halves: a 64-bit read makes a BigInt.
+      const gpa = read.u32(at, memAt.gpa.offset) + read.u32(at, memAt.gpa.offset + 4) * 2 ** 32;
+      mem(gpa, read.u8(at, memAt.write.offset) !== 0, data);
     }, declaration);
   }
 
@@ -41,4 +42,17 @@ export class AssistCallbacks implements Disposable {
     this.#io.close();
     this.#mem.close();
   }
+}
+
+/** Views of what the library lends to a callback. It is stack memory, most often at the place of the time before. */
+function lentMemory(): (address: number, length: number) => Uint8Array {
+  let last: Uint8Array = new Uint8Array(0);
+  let lastAddress = 0;
+  return (address, length) => {
+    if (address !== lastAddress || length !== last.length) {
+      last = bytesAt(address, length);
+      lastAddress = address;
+    }
+    return last;
+  };
 }

@@ -292,7 +292,7 @@ export class Completion {
   #execute(answers: readonly Uint8Array[]): Exit | undefined {
     const { state, assist, policy } = this.#parts;
     state.flush();
-    const gprs = state.saveGprs();
+    state.keepGprs();
     const target = answers.length === 0 && this.#mayMove() ? this.#moveTarget() : undefined;
     const before = target?.slice();
     let result: ReturnType<NvmmAssist["memory"]>;
@@ -300,11 +300,11 @@ export class Completion {
       result = policy.mmio === "emulator" ? this.#emulate(answers) : assist.memory(answers);
       if (result.done === undefined && policy.mmio === "assist") result = this.#emulate(answers) ?? result;
     } catch (error) {
-      state.restoreGprs(gprs);
+      state.restoreGprs();
       throw error;
     }
     if (result.done === true) return this.#stores(result.stores);
-    state.restoreGprs(gprs);
+    state.restoreGprs();
     if (target !== undefined && before !== undefined) target.set(before);
     const { gpa, prot } = this.#view.u.mem;
     if (result.done === undefined) return this.#failure([BigInt(gpa), BigInt(prot), BigInt(result.errno)]);
@@ -337,10 +337,11 @@ export class Completion {
 
   /** Whether the instruction may store to memory before its load is answered: MOVS, or one whose bytes are not known. */
   #mayMove(): boolean {
-    for (const byte of this.#instruction()) {
+    const code = this.#instruction();
+    for (let i = 0; i < code.length; i++) {
+      const byte = code[i] as number;
       if (byte === 0xa4 || byte === 0xa5) return true;
-      const prefix = (byte & 0xf0) === 0x40 || PREFIXES.has(byte);
-      if (!prefix) return false;
+      if ((byte & 0xf0) !== 0x40 && !PREFIXES.has(byte)) return false;
     }
     return true;
   }

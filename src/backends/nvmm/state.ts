@@ -22,6 +22,8 @@ export class NvmmState {
   readonly #words: BigUint64Array;
   /** 32-bit halves of all words: what moves without a BigInt. */
   readonly #halves: Uint32Array;
+  readonly #gprBytes: Uint8Array;
+  readonly #kept = new Uint8Array(GPRS.size);
   readonly #system: NvmmSystem;
   readonly #machine: number;
   readonly #vcpu: number;
@@ -36,6 +38,7 @@ export class NvmmState {
     this.#bytes = bytesAt(addresses.state, NvmmX64State.size);
     this.#words = new BigUint64Array(this.#bytes.buffer);
     this.#halves = new Uint32Array(this.#bytes.buffer);
+    this.#gprBytes = this.#bytes.subarray(GPRS.offset, GPRS.offset + GPRS.size);
     this.view = NvmmX64State.view(this.#bytes);
   }
 
@@ -118,14 +121,14 @@ export class NvmmState {
     halves[GPR_WORD32 + 2 * RFLAGS] = (halves[GPR_WORD32 + 2 * RFLAGS] as number) & ~RESUME_FLAG;
   }
 
-  /** A copy of the general-purpose registers, for `restoreGprs()`. */
-  saveGprs(): Uint8Array {
+  /** Keeps the general-purpose registers for `restoreGprs()`. */
+  keepGprs(): void {
     this.fetch(NVMM_X64_STATE_GPRS);
-    return this.#bytes.slice(GPRS.offset, GPRS.offset + 18 * 8);
+    this.#kept.set(this.#gprBytes);
   }
 
-  restoreGprs(saved: Uint8Array): void {
-    this.#bytes.set(saved, GPRS.offset);
+  restoreGprs(): void {
+    this.#gprBytes.set(this.#kept);
     this.#dirty |= NVMM_X64_STATE_GPRS;
   }
 
