@@ -1,4 +1,6 @@
-import type { Code, Mnemonic, OpCodeInfo } from "iced-x86";
+import type { Code } from "iced-x86";
+import { field, flag, RECORD, vector } from "./formtable.ts";
+import { FORM_TABLE } from "./generated/forms.ts";
 import { iced } from "./iced.ts";
 import { type Slot, slotFor } from "./slots.ts";
 
@@ -39,20 +41,6 @@ export interface Form {
   readonly cost: { readonly 16: number; readonly 32: number; readonly 64: number };
 }
 
-const ESCAPE_BYTES = [0, 1, 2, 2, 2, 2, 2, 2, 2];
-
-/** Bytes of opcode, ModRM and immediates, and of the prefixes that the mode does not change. */
-function fixedBytes(info: OpCodeInfo, encoding: Form["encoding"], slots: readonly Slot[]): number {
-  let bytes = info.opCodeLength;
-  for (const slot of slots) bytes += slot.bytes;
-  if (slots.some((slot) => slot.modrm) || info.groupIndex >= 0 || info.rmGroupIndex >= 0) bytes++;
-  if (encoding === "evex") return bytes + 6;
-  // The two-byte VEX prefix has no W and only the 0F map.
-  if (encoding === "vex") return bytes + (info.table > 1 || info.W === 1 ? 4 : 3);
-  if (encoding !== "legacy") return bytes + 3;
-  return bytes + (ESCAPE_BYTES[info.table] ?? 0) + (info.mandatoryPrefix > 1 ? 1 : 0);
-}
-
 type Sizes = Pick<Form, "operandSize" | "addressSize"> & { readonly default64: boolean; readonly fixed: number };
 
 function costIn(bits: Bits, { operandSize, addressSize, default64, fixed }: Sizes): number {
@@ -62,74 +50,48 @@ function costIn(bits: Bits, { operandSize, addressSize, default64, fixed }: Size
   return fixed + addressPrefix + (operandSize === (bits === 64 && !default64 ? 32 : bits) ? 0 : 1);
 }
 
-const NO_VECTOR = {
-  broadcastBytes: 0,
-  broadcastCount: 0,
-  masking: false,
-  zeroing: false,
-  maskRequired: false,
-  rounding: false,
-  suppressExceptions: false,
-} as const;
-
-/** What only EVEX forms can have. */
-function readVector(info: OpCodeInfo): Pick<Form, keyof typeof NO_VECTOR> {
-  const { MemorySize, MemorySizeExt } = iced();
-  const broadcastBytes = info.canBroadcast ? MemorySizeExt.elementSize(info.broadcastMemorySize) : 0;
-  return {
-    broadcastBytes,
-    broadcastCount: broadcastBytes === 0 ? 0 : broadcastCount(MemorySize[info.broadcastMemorySize]!, broadcastBytes),
-    masking: info.canUseOpMaskRegister,
-    zeroing: info.canUseZeroingMasking,
-    maskRequired: info.requireOpMaskRegister,
-    rounding: info.canUseRoundingControl,
-    suppressExceptions: info.canSuppressAllExceptions,
-  };
-}
-
 const ENCODINGS: readonly (Form["encoding"] | undefined)[] = ["legacy", "vex", "evex", "xop", "3dnow"];
 
-/** Reads one form. Every getter is a call into WebAssembly, so each is asked once and only where it can matter. */
-function readForm(code: Code): Form | undefined {
-  const { CodeExt, MemorySize, MemorySizeExt } = iced();
-  const info = CodeExt.opCode(code);
-  try {
-    const encoding = ENCODINGS[info.encoding];
-    if (encoding === undefined || !info.isInstruction) return undefined;
-    const allSlots: Slot[] = [];
-    for (let i = 0, count = info.opCount; i < count; i++) allSlots.push(slotFor(info.opKind(i)));
-    // String instructions take no operands in NASM; MASKMOVQ hides only the address.
-    const string = allSlots.some(({ implied }) => implied !== undefined && implied !== "rdiSegment");
-    const slots = string ? [] : allSlots.filter((slot) => slot.implied === undefined);
-    const { memorySize } = info;
-    const sizes = { operandSize: info.operandSize, addressSize: info.addressSize };
-    const default64 = info.defaultOpSize64 || info.forceOpSize64;
-    const costs = { ...sizes, default64, fixed: fixedBytes(info, encoding, allSlots) };
-    return {
-      code,
-      slots,
-      allSlots,
-      ...sizes,
-      encoding,
-      modes: { 16: info.mode16, 32: info.mode32, 64: info.mode64 },
-      memoryBytes: memorySize === 0 ? 0 : MemorySizeExt.size(memorySize),
-      farMemory: memorySize >= MemorySize.SegPtr16 && memorySize <= MemorySize.SegPtr64,
-      ...(encoding === "evex" ? readVector(info) : NO_VECTOR),
-      vsib: allSlots.some(({ memory }) => memory?.startsWith("vsib")),
-      rare: info.decoderOption !== 0,
-      waits: info.fwait,
-      cost: { 16: costIn(16, costs), 32: costIn(32, costs), 64: costIn(64, costs) },
-    };
-  } finally {
-    info.free();
-  }
+let table: Uint8Array | undefined;
+
+function formTable(): Uint8Array {
+  table ??= Uint8Array.fromBase64(FORM_TABLE);
+  return table;
 }
 
-/** `Broadcast512_Float32` repeats a 4-byte element 16 times; `Broadcast512_2xFloat16` repeats a pair. */
-function broadcastCount(name: string, elementBytes: number): number {
-  const parts = /^Broadcast(\d+)_(2x)?/.exec(name);
-  if (!parts) return 0;
-  return Number(parts[1]) / 8 / (parts[2] ? Math.max(4, elementBytes) : elementBytes);
+function readForm(code: Code): Form | undefined {
+  const bytes = formTable().subarray(code * RECORD, (code + 1) * RECORD);
+  const at = (offset: number): number => bytes[offset]!;
+  const encoding = ENCODINGS[at(field.encoding)];
+  if (encoding === undefined) return undefined;
+  const allSlots: Slot[] = [];
+  for (let i = 0; i < at(field.operandCount); i++) allSlots.push(slotFor(at(field.operands + i)));
+  // String instructions take no operands in NASM; MASKMOVQ hides only the address.
+  const string = allSlots.some(({ implied }) => implied !== undefined && implied !== "rdiSegment");
+  const [flags, vectorFlags] = [at(field.flags), at(field.vector)];
+  const sizes = { operandSize: at(field.operandSize) * 8, addressSize: at(field.addressSize) * 8 };
+  const costs = { ...sizes, default64: (flags & flag.default64) !== 0, fixed: at(field.fixedBytes) };
+  return {
+    code,
+    slots: string ? [] : allSlots.filter((slot) => slot.implied === undefined),
+    allSlots,
+    ...sizes,
+    encoding,
+    modes: { 16: (flags & flag.mode16) !== 0, 32: (flags & flag.mode32) !== 0, 64: (flags & flag.mode64) !== 0 },
+    memoryBytes: at(field.memoryBytes) | (at(field.memoryBytes + 1) << 8),
+    broadcastBytes: at(field.broadcastBytes),
+    broadcastCount: at(field.broadcastCount),
+    farMemory: (flags & flag.farMemory) !== 0,
+    masking: (vectorFlags & vector.masking) !== 0,
+    zeroing: (vectorFlags & vector.zeroing) !== 0,
+    maskRequired: (vectorFlags & vector.maskRequired) !== 0,
+    rounding: (vectorFlags & vector.rounding) !== 0,
+    suppressExceptions: (vectorFlags & vector.suppressExceptions) !== 0,
+    vsib: allSlots.some(({ memory }) => memory?.startsWith("vsib")),
+    rare: (flags & flag.rare) !== 0,
+    waits: (flags & flag.waits) !== 0,
+    cost: { 16: costIn(16, costs), 32: costIn(32, costs), 64: costIn(64, costs) },
+  };
 }
 
 let codesByName: Map<string, Code[]> | undefined;
@@ -137,17 +99,15 @@ let codesByName: Map<string, Code[]> | undefined;
 /** iced's codes grouped by mnemonic in lower case, in table order. */
 export function codesByMnemonic(): ReadonlyMap<string, readonly Code[]> {
   if (codesByName) return codesByName;
-  const { Code, Instruction, Mnemonic } = iced();
-  const byNumber = new Map<Mnemonic, Code[]>();
-  const instruction = new Instruction();
-  for (let code = 0; Code[code] !== undefined; code++) {
-    instruction.code = code;
-    const { mnemonic } = instruction;
+  const bytes = formTable();
+  const byNumber = new Map<number, Code[]>();
+  for (let at = 0, code: Code = 0; at < bytes.length; at += RECORD, code++) {
+    const mnemonic = bytes[at]! | (bytes[at + 1]! << 8);
     const group = byNumber.get(mnemonic);
     if (group) group.push(code);
     else byNumber.set(mnemonic, [code]);
   }
-  instruction.free();
+  const { Mnemonic } = iced();
   codesByName = new Map();
   for (const [mnemonic, codes] of byNumber) codesByName.set(Mnemonic[mnemonic]!.toLowerCase(), codes);
   // Pseudo-instructions and holes of the table, not mnemonics.
@@ -157,7 +117,7 @@ export function codesByMnemonic(): ReadonlyMap<string, readonly Code[]> {
 
 const formsByCode = new Map<Code, Form | undefined>();
 
-/** The form of one of iced's codes, read off its tables once; nothing for what is no instruction (or Knights Corner's MVEX). */
+/** The form of one of iced's codes, as its opcode table has it; nothing for what is no instruction (or Knights Corner's MVEX). */
 export function formOf(code: Code): Form | undefined {
   if (formsByCode.has(code)) return formsByCode.get(code);
   const form = readForm(code);
