@@ -441,7 +441,7 @@ export class Processor {
       return undefined;
     }
     const host = slot.host + (gpa - slot.gpa);
-    return cpu.ram.bytes.slice(host, host + count);
+    return cpu.ram.bytes.subarray(host, host + count);
   }
 }
 

@@ -2,7 +2,7 @@ import type { Cpu } from "../cpu.ts";
 import { Jump, State } from "../state.ts";
 import type { Site } from "../translate/emitter.ts";
 import type { Mode } from "../translate/mode.ts";
-import type { CodeSource, Translator } from "../translate/region.ts";
+import { type CodeSource, REGION_INSTRUCTIONS, type Translator } from "../translate/region.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
 import type { CodeOwner } from "./tracker.ts";
 
@@ -31,8 +31,26 @@ interface Page {
   verified: number;
 }
 
+/** WebAssembly translated since the collector ran last. Its compiled form is many times larger, and JavaScriptCore does not count it. */
+let translatedBytes = 0;
+const COLLECT_AFTER = 12 << 20;
+
+function noteTranslated(bytes: number): void {
+  translatedBytes += bytes;
+}
+
+/** Lets go of compiled code that was dropped, once there is enough of it. */
+export function collectTranslated(): void {
+  if (translatedBytes < COLLECT_AFTER) return;
+  translatedBytes = 0;
+  Bun.gc(true);
+}
+
 /** Single instructions kept at most before all are thrown away. */
 const MAX_STEPS = 2048;
+/** Translations of a page that may be dropped before it goes one instruction at a time, and for how long (instructions). */
+const CHURN_LIMIT = 16;
+const CHURN_FORGOTTEN = 5_000_000;
 /** Pages compared at every run; beyond that each is compared when it is first entered. */
 const EAGER_PAGES = 8;
 
@@ -48,6 +66,8 @@ export class Translations implements CodeOwner {
   #nextSlot = 0;
   #steps = new Map<string, { run: (entry: number) => void; region: number }>();
   #run = 0;
+  /** Pages whose code was changed, and when last. */
+  readonly #churn = new Map<number, { drops: number; since: number }>();
   /** Instruction pointers where translation stops: breakpoints. */
   stops: ReadonlySet<bigint> = new Set();
   /** How often something was translated, for benches and tests. */
@@ -135,10 +155,12 @@ export class Translations implements CodeOwner {
     const copy = cpu.ram.bytes.slice(host, host + 4096);
     const rip = BigInt.asUintN(mode.bits, linearPage - mode.csBase);
     // Nothing beyond the segment's limit is translated; running into it is found when it is fetched.
-    const limit = mode.csLimit < 0 ? 4096 : Math.min(4096, mode.csLimit - Number(rip) + 1);
-    const source: CodeSource = { bytes: limit < 4096 ? copy.subarray(0, Math.max(limit, 0)) : copy, rip };
+    const length = mode.csLimit < 0 ? 4096 : Math.min(4096, mode.csLimit - Number(rip) + 1);
+    const source: CodeSource = { bytes: length < 4096 ? copy.subarray(0, Math.max(length, 0)) : copy, rip };
     if (offset >= source.bytes.length) return undefined;
-    const blocks = this.#translator.discover(source, mode, offset, this.stops);
+    const limit = this.#regionLimit(number);
+    if (limit === 0) return undefined;
+    const blocks = this.#translator.discover(source, mode, offset, this.stops, limit);
     if (!blocks.some((b) => b.start === offset)) return undefined;
     const module = new ModuleBuilder();
     const slot = this.#takeSlot();
@@ -159,6 +181,20 @@ export class Translations implements CodeOwner {
     }
     cpu.tracker.add(this, number * 4096 + start, end - start);
     return page.entries.get(offset * 4096 + mode.id);
+  }
+
+  /**
+   * Instructions to translate at once: fewer where the guest keeps changing its code, in the end none, so that such code
+   * goes one instruction at a time.
+   */
+  #regionLimit(page: number): number {
+    const churn = this.#churn.get(page);
+    if (churn === undefined) return REGION_INSTRUCTIONS;
+    if (this.#cpu.instructions - churn.since > CHURN_FORGOTTEN) {
+      this.#churn.delete(page);
+      return REGION_INSTRUCTIONS;
+    }
+    return churn.drops > CHURN_LIMIT ? 0 : REGION_INSTRUCTIONS >> Math.min(churn.drops >> 1, 6);
   }
 
   #page(number: number, linearPage: bigint, host: number, copy: Uint8Array, start: number, end: number): Page {
@@ -192,6 +228,7 @@ export class Translations implements CodeOwner {
   #instantiate(module: ModuleBuilder): (entry: number) => void {
     const { memory } = this.#cpu.ram;
     const bytes = module.finish(memory.buffer.byteLength / 65536, 0);
+    noteTranslated(bytes.length);
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { v: this.#imports });
     return instance.exports.f as (entry: number) => void;
   }
@@ -231,6 +268,7 @@ export class Translations implements CodeOwner {
       this.#freeRegions.push(region);
     }
     this.#steps = new Map();
+    collectTranslated();
   }
 
   dropPage(number: number): void {
@@ -238,6 +276,12 @@ export class Translations implements CodeOwner {
     if (pages === undefined) return;
     this.#pages.delete(number);
     this.counts.drops++;
+    const churn = this.#churn.get(number);
+    if (churn === undefined) this.#churn.set(number, { drops: 1, since: this.#cpu.instructions });
+    else {
+      churn.drops++;
+      churn.since = this.#cpu.instructions;
+    }
     for (const page of pages) {
       for (const { slot, region } of page.funcs) {
         this.#cpu.table.set(slot, null);
@@ -263,5 +307,6 @@ export class Translations implements CodeOwner {
     this.#cpu.tracker.owners.delete(this);
     this.#pages.clear();
     this.#steps.clear();
+    collectTranslated();
   }
 }

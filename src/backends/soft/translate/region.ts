@@ -16,7 +16,7 @@ import { Insn } from "./insn.ts";
 import type { Mode } from "./mode.ts";
 
 /** Instructions of one region at most: larger functions take the optimising compiler too long. */
-const REGION_INSTRUCTIONS = 512;
+export const REGION_INSTRUCTIONS = 256;
 /** Instructions of one block at most: the grain in which the budget is taken. */
 const BLOCK_INSTRUCTIONS = 64;
 

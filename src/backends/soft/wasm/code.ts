@@ -20,14 +20,16 @@ export interface Label {
  * Locals 0 … n−1 are the parameters; `local()` adds one, zero at entry.
  */
 export class Code {
-  #bytes = new Uint8Array(4096);
+  #bytes: Uint8Array<ArrayBuffer>;
   #length = 0;
   #depth = 0;
   readonly #locals: ValueType[] = [];
   readonly #params: number;
 
-  constructor(params: number) {
+  /** `capacity`: bytes to begin with; it grows. */
+  constructor(params: number, capacity = 1024) {
     this.#params = params;
+    this.#bytes = new Uint8Array(capacity);
   }
 
   /** Bytes of code so far. */
@@ -82,7 +84,8 @@ export class Code {
     }
   }
 
-  #signed64(value: bigint): void {
+  /** Signed LEB128 of a 64-bit value. */
+  signed64(value: bigint): void {
     let rest = BigInt.asIntN(64, value);
     if (rest === BigInt.asIntN(32, rest)) {
       this.#signed32(Number(rest));
@@ -144,9 +147,13 @@ export class Code {
     this.#signed32(value);
   }
   i64(value: bigint | number): void {
+    if (typeof value === "bigint") {
+      this.bytes(constantBytes(value));
+      return;
+    }
     this.byte(0x42);
-    if (typeof value === "number" && value === (value | 0)) this.#signed32(value);
-    else this.#signed64(BigInt(value));
+    if (value === (value | 0)) this.#signed32(value);
+    else this.signed64(BigInt(value));
   }
   f64(value: number): void {
     this.byte(0x44);
@@ -247,4 +254,19 @@ export class Code {
     body[body.length - 1] = 0x0b;
     return body;
   }
+}
+
+/** Masks and the like come back in every instruction: their bytes are kept, up to a bound. */
+const CONSTANTS = new Map<bigint, Uint8Array>();
+const MAX_CONSTANTS = 4096;
+
+function constantBytes(value: bigint): Uint8Array {
+  const known = CONSTANTS.get(value);
+  if (known !== undefined) return known;
+  const code = new Code(0, 16);
+  code.byte(0x42);
+  code.signed64(value);
+  const bytes = code.raw();
+  if (CONSTANTS.size < MAX_CONSTANTS) CONSTANTS.set(value, bytes);
+  return bytes;
 }

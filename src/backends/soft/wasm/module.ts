@@ -11,6 +11,7 @@ const encoder = new TextEncoder();
 export class ModuleBuilder {
   readonly #types: string[] = [];
   readonly #imports: { name: string; type: number }[] = [];
+  readonly #importIndex = new Map<string, number>();
   readonly #functions: { type: number; body: Uint8Array; name: string }[] = [];
 
   /** Index of a function type, interned. */
@@ -22,9 +23,11 @@ export class ModuleBuilder {
 
   /** Imports a function, interned by name, and returns its index. */
   importFunction(name: string, params: readonly ValueType[], results: readonly ValueType[]): number {
-    const known = this.#imports.findIndex((i) => i.name === name);
-    if (known >= 0) return known;
-    return this.#imports.push({ name, type: this.type(params, results) }) - 1;
+    const known = this.#importIndex.get(name);
+    if (known !== undefined) return known;
+    const index = this.#imports.push({ name, type: this.type(params, results) }) - 1;
+    this.#importIndex.set(name, index);
+    return index;
   }
 
   /** Adds and exports a function under `name`. Functions call each other through the table only, so imports may still come. */

@@ -1,0 +1,80 @@
+import type { Stop, Trace } from "./trace.ts";
+
+/** Where two traces part. */
+export interface Divergence {
+  /** Index into the first trace, and into the second, of the first stops that differ. */
+  readonly at: readonly [number, number];
+  /** What differs there: name, first value, second value. */
+  readonly fields: readonly { readonly name: string; readonly values: readonly [string, string] }[];
+}
+
+/** Engines need not stop behind every instruction (MOV SS, an event) and may stop within one (REP): so many stops are passed over. */
+const PASS_OVER = 2;
+const PASS_OVER_SAME_PLACE = 400;
+
+/**
+ * Holds two traces against each other: each stop of one must be found in the other, apart from those that only one
+ * engine makes. Undefined when they agree to the end of the shorter, ends and memory included.
+ */
+export function diverge(first: Trace, second: Trace): Divergence | undefined {
+  let [i, j] = [0, 0];
+  while (i < first.stops.length && j < second.stops.length) {
+    if (same(first.stops[i] as Stop, second.stops[j] as Stop)) {
+      i++;
+      j++;
+      continue;
+    }
+    const skip = meeting(first.stops, second.stops, i, j);
+    if (skip === undefined) {
+      // One of them may have ended in the instruction where the other still stops.
+      if (first.stops.length - i <= 1 || second.stops.length - j <= 1) break;
+      return { at: [i, j], fields: differences(first.stops[i] as Stop, second.stops[j] as Stop) };
+    }
+    i += skip[0];
+    j += skip[1];
+  }
+  if (first.end !== second.end) {
+    return { at: [i, j], fields: [{ name: "end", values: [first.end, second.end] }] };
+  }
+  const at = first.memory.findIndex((byte, index) => byte !== second.memory[index]);
+  if (at < 0 || first.end === "steps used up") return undefined;
+  const values = [first.memory[at], second.memory[at]].map((byte) => hex(BigInt(byte as number))) as [string, string];
+  return { at: [i, j], fields: [{ name: `memory at offset ${hex(BigInt(at))} of log and data`, values }] };
+}
+
+function same(a: Stop, b: Stop): boolean {
+  return differences(a, b).length === 0;
+}
+
+/** How far each has to go for the next stop that both make. */
+function meeting(a: readonly Stop[], b: readonly Stop[], i: number, j: number): [number, number] | undefined {
+  for (let sum = 1; sum <= 2 * PASS_OVER; sum++) {
+    for (let skipA = 0; skipA <= sum; skipA++) {
+      const [x, y] = [a[i + skipA], b[j + sum - skipA]];
+      if (x !== undefined && y !== undefined && skipA <= PASS_OVER && sum - skipA <= PASS_OVER && same(x, y)) {
+        return [skipA, sum - skipA];
+      }
+    }
+  }
+  // A repeated string instruction: one engine stays at its address for many stops.
+  const onwards = (stops: readonly Stop[], from: number): number => {
+    let n = 0;
+    while (n < PASS_OVER_SAME_PLACE && stops[from + n + 1]?.get("rip") === stops[from]?.get("rip")) n++;
+    return n + 1;
+  };
+  const [x, y] = [onwards(a, i), onwards(b, j)];
+  if (y > 1 && b[j + y] !== undefined && same(a[i] as Stop, b[j + y] as Stop)) return [0, y];
+  if (x > 1 && a[i + x] !== undefined && same(a[i + x] as Stop, b[j] as Stop)) return [x, 0];
+  return undefined;
+}
+
+function differences(a: Stop, b: Stop): Divergence["fields"] {
+  const fields: { name: string; values: [string, string] }[] = [];
+  for (const [name, value] of a) {
+    const other = b.get(name);
+    if (other !== undefined && other !== value) fields.push({ name, values: [hex(value), hex(other)] });
+  }
+  return fields;
+}
+
+const hex = (value: bigint): string => `0x${value.toString(16)}`;
