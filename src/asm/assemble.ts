@@ -42,6 +42,8 @@ interface Run {
   readonly options: AssembleOptions;
   /** What parsing found wrong in the last expansion of the source. */
   syntaxErrors: Diagnostic[];
+  /** What %warning and macro calls had to say in it. */
+  notices: Diagnostic[];
 }
 
 function evaluateNow(run: Run, tokens: readonly Token[], line: SourceLine, parser: LineParser): Value {
@@ -88,7 +90,10 @@ function hostOf(run: Run, parser: LineParser): Host {
       return assembly.sectionName;
     },
     fail: (complaint, line) => report(run, complaint, line),
-    warn: (message, token) => assembly.warn(message, placeOf(token)),
+    warn: (message, token) => {
+      if (run.notices.length < assembly.limits.errors)
+        run.notices.push(diagnosticAt("warning", placeOf(token), message, ""));
+    },
     environment: process.env,
   };
 }
@@ -112,6 +117,7 @@ function firstPass(run: Run): Statement[] {
   const statements: Statement[] = [];
   const parser = new LineParser((path, token) => files.read(path, token.line.file, placeOf(token)).bytes);
   run.syntaxErrors = [];
+  run.notices = [];
   const blobs = options.blobs ?? [];
   const preprocessor = new Preprocessor(run.file, run.text, { host: hostOf(run, parser), files, blobs });
   predefine(preprocessor, options.defines);
@@ -213,7 +219,7 @@ function finish(run: Run): Program {
     get sourceMap() {
       return mapped();
     },
-    warnings,
+    warnings: inSourceOrder([...run.notices, ...warnings]),
     listing: () =>
       formatListing(sourceLines(file, text), mapped(), (range) => contents.get(range) ?? new Uint8Array(0)),
   };
@@ -242,7 +248,7 @@ export function assemble(source: string, options: AssembleOptions = {}): Program
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const assembly = new Assembly({ bits, origin, limits });
   const files = new SourceFiles(includePaths, limits.outputBytes);
-  const run: Run = { assembly, file, text: source, files, options, syntaxErrors: [] };
+  const run: Run = { assembly, file, text: source, files, options, syntaxErrors: [], notices: [] };
   let fatal: Diagnostic[] = [];
   let program: Program | undefined;
   try {

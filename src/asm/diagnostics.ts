@@ -65,7 +65,11 @@ export function diagnosticAt(severity: "error" | "warning", place: Place, messag
   }
   const column = Math.max(1, Math.min(place.column, line.text.length + 1));
   const start = column > EXCERPT_WIDTH - 20 ? column - 80 : 0;
-  const shown = line.text.slice(start, start + EXCERPT_WIDTH).replace(/[\t\v\f\0\ue000\ue001]/g, " ");
+  const shown = line.text
+    .slice(start, start + EXCERPT_WIDTH)
+    .replace(/[\t\v\f\0]/g, " ")
+    .replaceAll("\ue000", "{")
+    .replaceAll("\ue001", "}");
   const width = Math.max(1, Math.min(place.width, shown.length - (column - 1 - start)));
   const gutter = String(line.number).padStart(5);
   const excerpt = `${gutter} | ${shown}\n      | ${" ".repeat(column - 1 - start)}${"^".repeat(width)}`;

@@ -34,6 +34,7 @@ function lineRows(
   read: (range: SourceRange) => Uint8Array,
 ): string[] {
   const number = String(line.number).padStart(6);
+  const text = line.text.replace(/\ue000(\d+)\ue001/g, "$${$1}");
   const rows: string[] = [];
   for (const range of ranges) {
     const bytes = read(range);
@@ -44,14 +45,12 @@ function lineRows(
         .toHex()
         .toUpperCase()
         .padEnd(BYTES_PER_ROW * 2 + 2);
-      rows.push(
-        `${rows.length === 0 ? number : "      "} ${address} ${hex}${rows.length === 0 ? line.text : ""}`.trimEnd(),
-      );
+      rows.push(`${rows.length === 0 ? number : "      "} ${address} ${hex}${rows.length === 0 ? text : ""}`.trimEnd());
       if (at >= BYTES_PER_ROW * 15) {
         rows.push(`                ... ${bytes.length - at - BYTES_PER_ROW} more bytes`);
         break;
       }
     }
   }
-  return rows.length > 0 ? rows : [`${number}                             ${line.text}`.trimEnd()];
+  return rows.length > 0 ? rows : [`${number}                             ${text}`.trimEnd()];
 }

@@ -121,6 +121,11 @@ describe("AsmError", () => {
     ]);
   });
 
+  test("assemble() keeps what %warning says however many passes follow", () => {
+    const { warnings } = assemble("jmp later\n%warning 'old'\nlater: hlt");
+    expect(warnings.map(({ line, message, severity }) => `${line} ${severity} ${message}`)).toEqual(["2 warning old"]);
+  });
+
   test("assemble() refuses an origin that is no address", () => {
     expect(() => assemble("nop", { origin: -1 })).toThrow(RangeError);
     expect(() => assemble("nop", { origin: 1.5 })).toThrow(RangeError);
