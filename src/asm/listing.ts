@@ -28,6 +28,11 @@ export function formatListing(
   return `${rows.join("\n")}\n`;
 }
 
+function hexAddress(address: number): string {
+  const unsigned = address < 0 ? BigInt.asUintN(64, BigInt(address)) : address;
+  return unsigned.toString(16).toUpperCase().padStart(8, "0");
+}
+
 function lineRows(
   line: SourceLine,
   ranges: readonly SourceRange[],
@@ -39,7 +44,7 @@ function lineRows(
   for (const range of ranges) {
     const bytes = read(range);
     for (let at = 0; at === 0 || at < bytes.length; at += BYTES_PER_ROW) {
-      const address = (range.address + at).toString(16).toUpperCase().padStart(8, "0");
+      const address = hexAddress(range.address + at);
       const hex = bytes
         .subarray(at, at + BYTES_PER_ROW)
         .toHex()

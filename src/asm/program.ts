@@ -6,7 +6,7 @@ import type { SourceMap } from "./sourcemap.ts";
 export interface Program {
   /** The mode the source began in. */
   readonly bits: Bits;
-  /** Address of the first byte. */
+  /** Address of the first byte. ORG in the upper half of the 64-bit space makes it negative: 0xffffffff80000000 is -0x80000000. */
   readonly origin: number;
   /** What to load at `origin`: initialised sections, gaps zero-filled. */
   readonly bytes: Uint8Array;

@@ -2,7 +2,7 @@ import type { SourceLine } from "./source.ts";
 
 /** Bytes that one line of source became. */
 export interface SourceRange {
-  /** Address of the first byte. */
+  /** Address of the first byte; negative in the upper half of the 64-bit space, as `Program.origin`. */
   readonly address: number;
   /** Length in bytes, at least 1. */
   readonly size: number;
@@ -24,7 +24,7 @@ export class SourceMap {
 
   /** The range that holds an address, or nothing where no source line put anything. */
   at(address: number | bigint): SourceRange | undefined {
-    const wanted = Number(address);
+    const wanted = typeof address === "bigint" ? Number(BigInt.asIntN(64, address)) : address;
     let low = 0;
     let high = this.ranges.length - 1;
     while (low <= high) {

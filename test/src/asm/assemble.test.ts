@@ -161,6 +161,14 @@ describe("Program", () => {
     expect(program.origin).toBe(0x7c00);
   });
 
+  test("Program places code in the upper half of the 64-bit space", () => {
+    const high = assemble("bits 64\norg 0xffffffff80100000\nx: mov rax, x\ny: jmp x\n");
+    expect(high.symbols.get("y")).toBe(0xffffffff8010000an);
+    expect(high.sourceMap.at(0xffffffff8010000an)).toMatchObject({ line: 4 });
+    expect(high.listing()).toContain("     4 FFFFFFFF8010000A EBF4 ");
+    expect(high.bytes.toHex()).toBe("48b8000010 80ffffffffebf4".replace(" ", ""));
+  });
+
   test("Program.listing() shows line, address, bytes and source", () => {
     const rows = program.listing().split("\n");
     expect(rows[1]).toBe("     2 00007C00 B80500            start: mov ax, 5");

@@ -55,6 +55,8 @@ const HANDWRITTEN: Readonly<Record<string, string>> = {
   "bits changes":
     "bits 16\nmov eax, 5\nbits 32\nmov eax, 5\nbits 64\nmov rax, 5\nuse16\nmov ax, 5\n[bits 32]\nmov ax, 5",
   "org and references": "org 0x7c00\nmov si, msg\nlodsb\nmsg: db 'x', 0\ndw msg, $$, msg-$$",
+  "org in the upper half":
+    "bits 64\norg 0xffffffff80100000\nx: mov rax, x\nmov eax, x\nlea rax, [rel x]\nmov rax, [x]\nmov [x], rbx\njmp x\ncall y\ntimes 200 nop\njz x\ny: dq x, y, $$\npush x",
   "org after the code": "mov ax, $\nmov bx, x\nx: dw $, $$\nk equ $\norg 0x100\ndw $, k",
   "the same equ twice": "n equ 5\nn equ 5\ndb n",
   "org in brackets": "[org 0x100]\n[bits 16]\nmov dx, m\nm: db 1",
