@@ -6,7 +6,7 @@ import type { Mode, ModeOptions } from "../../../../src/boot/index.ts";
 import { VmmError } from "../../../../src/errors.ts";
 import { copyExit, type Exit } from "../../../../src/exit.ts";
 import type { Vcpu } from "../../../../src/vcpu.ts";
-import { Vm, type VmOptions } from "../../../../src/vm.ts";
+import { type VcpuOptions, Vm, type VmOptions } from "../../../../src/vm.ts";
 
 /** Opens the host's KVM once to learn whether, and why not. */
 function probe(): string {
@@ -37,43 +37,34 @@ export interface KvmGuest extends Disposable {
 export interface KvmGuestOptions extends VmOptions {
   readonly mode?: Mode;
   readonly modeOptions?: ModeOptions;
+  readonly vcpu?: VcpuOptions;
   /** Called before the vCPU is made, e.g. to enable a capability. */
   readonly prepare?: (vm: KvmVm) => void;
 }
 
 /** A VM on KVM with `program` at 0x1000, and everything below it within reach. */
 export function kvmGuest(program: Program | readonly number[], options: KvmGuestOptions = {}): KvmGuest {
-  const { mode = "real16", modeOptions = {}, prepare, ...vmOptions } = options;
+  const { mode = "real16", modeOptions = {}, vcpu: vcpuOptions, prepare, ...vmOptions } = options;
   const backend = openKvm();
-  let engine: KvmVm | undefined;
+  const vm = new Vm(backend, { memoryBytes: 0x20000, ...vmOptions }, backend);
+  const kvmVm = vm.engine as KvmVm;
   let kvmVcpu: KvmVcpu | undefined;
   // The public Vcpu hides its engine: it is caught where the VM makes it.
-  const spy: typeof backend = Object.create(backend, {
-    capabilities: { get: () => backend.capabilities },
-    createVm: {
-      value: (vmRequest: Parameters<KvmBackend["createVm"]>[0]) => {
-        const made = backend.createVm(vmRequest);
-        engine = made;
-        const createVcpu = made.createVcpu.bind(made);
-        made.createVcpu = (...args) => {
-          kvmVcpu = createVcpu(...args);
-          return kvmVcpu;
-        };
-        return made;
-      },
-    },
-  });
-  const vm = new Vm(spy, { memoryBytes: 0x20000, ...vmOptions }, backend);
+  const createVcpu = kvmVm.createVcpu.bind(kvmVm);
+  kvmVm.createVcpu = (...args) => {
+    kvmVcpu = createVcpu(...args);
+    return kvmVcpu;
+  };
   try {
-    prepare?.(engine as KvmVm);
-    const vcpu = vm.createVcpu();
+    prepare?.(kvmVm);
+    const vcpu = vm.createVcpu(0, vcpuOptions);
     vm.memory.write(0x1000, "bytes" in program ? program.bytes : Uint8Array.from(program));
     vcpu.enterMode(mode, { entry: 0x1000, ...modeOptions });
     return {
       backend,
       vm,
       vcpu,
-      kvmVm: engine as KvmVm,
+      kvmVm,
       kvmVcpu: kvmVcpu as KvmVcpu,
       next: () => copyExit(vcpu.run({ timeoutMs: 5000 })),
       [Symbol.dispose]: () => vm[Symbol.dispose](),
