@@ -38,6 +38,8 @@ export class NvmmDeadline {
   readonly #numbers: Float64Array;
   readonly #method: number;
   readonly #thread: number;
+  /** Held here: a Worker that nobody refers to may be collected. */
+  readonly #watcher: Worker;
   #armedFor: number | undefined;
   #armedAt: number | undefined;
 
@@ -48,9 +50,9 @@ export class NvmmDeadline {
     this.#method = library.stop === undefined ? BY_SIGNAL : BY_STOP;
     this.#thread = this.#method === BY_SIGNAL ? currentThread() : 0;
     if (this.#method === BY_SIGNAL) handleInterrupts();
-    const worker = new Worker(new URL("./deadline-watcher.ts", import.meta.url).href);
-    worker.unref();
-    worker.postMessage({ shared, library: library.path } satisfies WatcherStart);
+    this.#watcher = new Worker(new URL("./deadline-watcher.ts", import.meta.url).href);
+    this.#watcher.unref();
+    this.#watcher.postMessage({ shared, library: library.path } satisfies WatcherStart);
   }
 
   /** Ends the run of `vcpu` (address of its struct nvmm_vcpu) at `deadlineMs` of performance.now(). Free when nothing changes. */

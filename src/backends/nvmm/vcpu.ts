@@ -41,6 +41,8 @@ export interface NvmmVcpuHost {
   readonly policy: NvmmPolicy;
   readonly msrExits: MsrExitPolicy | undefined;
   readonly cpuid: CpuidPlan;
+  /** Told when the vCPU is gone. */
+  disposed(vcpu: NvmmVcpu): void;
 }
 
 /** One vCPU of NVMM. */
@@ -256,6 +258,7 @@ export class NvmmVcpu implements BackendVcpu {
     system.functions.nvmm_vcpu_destroy(machine, this.#page.address);
     this.#assist[Symbol.dispose]();
     this.#page[Symbol.dispose]();
+    this.#host.disposed(this);
   }
 
   #check(): void {

@@ -161,6 +161,7 @@ export class NvmmVm implements BackendVm {
       policy: this.policy,
       msrExits: this.#options.msrExits,
       cpuid: this.#plan(options.cpuid),
+      disposed: (gone) => this.#vcpus.delete(gone),
     });
     this.#vcpus.add(vcpu);
     return vcpu;
@@ -178,7 +179,7 @@ export class NvmmVm implements BackendVm {
 
   [Symbol.dispose](): void {
     if (!this.#live) return;
-    for (const vcpu of this.#vcpus) vcpu[Symbol.dispose]();
+    for (const vcpu of [...this.#vcpus]) vcpu[Symbol.dispose]();
     this.#live = false;
     this.#system.functions.nvmm_machine_destroy(this.#page.address);
     this.#page[Symbol.dispose]();

@@ -36,6 +36,17 @@ describe.each(PEER_SYSTEMS)(`NVMM deadlines on %s${skipped}`, (system) => {
     }
   });
 
+  test("no stop is lost, wherever between the look at the clock and the guest it comes", () => {
+    using it = guest(asm.real16`again: inc eax
+      jmp again`);
+    const [vcpu] = it.vm.vcpus;
+    peer.option("tickMs", 1);
+    for (let i = 0; i < 80; i++) {
+      expect(vcpu?.run({ timeoutMs: (i % 20) * 0.05 })).toEqual({ kind: "interrupted", by: "timeout" });
+    }
+    peer.option("tickMs", 0);
+  });
+
   test("a deadline in an exit storm is met", () => {
     using it = guest(asm.real16`again: out 0xe9, al
       jmp again`);
