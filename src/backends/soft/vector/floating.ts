@@ -157,6 +157,8 @@ export interface Computation {
   holds(e: Emit, shape: Shape, r: Source, a: Source, b: Source): void;
   /** Whether PE and the rounding mode matter. */
   readonly rounds: boolean;
+  /** Pushes 1 when an ordinary result is surely exact: then neither of them does. */
+  exact?(e: Emit, shape: Shape, r: Source, a: Source, b: Source): void;
   /** Whether the first input is part of the computation. */
   readonly operands: 1 | 2;
   /** Arguments of the helper beyond lane size and count. */
@@ -180,6 +182,16 @@ export function computed(shape: Shape, c: Computation): Emitter {
     };
     if (c.rounds) {
       pushQuietMxcsr(e);
+      if (c.exact) {
+        code.if(Type.i32);
+        code.i32(1);
+        code.else();
+        results.forEach((r, i) => {
+          c.exact?.(e, shape, sourceOf(e, r), a[i]!, b[i]!);
+          if (i > 0) code.op(Op.i32_and);
+        });
+        code.end();
+      }
       and();
     }
     results.forEach((r, i) => {
@@ -213,6 +225,52 @@ export function arithmetic(helper: string, name: "add" | "sub" | "mul" | "div"):
       e.code.simd(Simd[`${laneName(shape)}_${name}`]);
     },
     holds: (e, shape, r, a, b) => pushOrdinary(e, shape, r, [a, b]),
+    ...(name === "div" ? {} : { exact: name === "mul" ? productIsExact : sumIsExact(name) }),
+  };
+}
+
+/** Numbers of integers, to be told from a guest that never rounds: half as many significant bits as the format has make an exact product. */
+function productIsExact(e: Emit, shape: Shape, _r: Source, a: Source, b: Source): void {
+  const { code } = e;
+  a();
+  b();
+  code.simd(Simd.v128_or);
+  splat(e, shape.bytes, shape.bytes === 4 ? 0xfffn : 0x7ff_ffffn);
+  code.simd(Simd.v128_and);
+  code.v128(0n, 0n);
+  code.simd(shape.bytes === 4 ? Simd.i32x4_eq : Simd.i64x2_eq);
+  allSet(e, shape);
+}
+
+/** The error of a sum (Knuth) is nothing. */
+function sumIsExact(name: "add" | "sub"): NonNullable<Computation["exact"]> {
+  const opposite = name === "add" ? "sub" : "add";
+  return (e, shape, r, a, b) => {
+    const { code } = e;
+    const lane = laneName(shape);
+    r();
+    a();
+    code.simd(Simd[`${lane}_sub`]);
+    const t = keep(e);
+    // (a - (r - t)) + (±b - t), which is nothing when the two are opposite.
+    r();
+    code.get(t);
+    code.simd(Simd[`${lane}_sub`]);
+    a();
+    code.simd(Simd[`${lane}_sub`]);
+    if (name === "add") {
+      b();
+      code.get(t);
+      code.simd(Simd[`${lane}_sub`]);
+    } else {
+      code.v128(0n, 0n);
+      b();
+      code.get(t);
+      code.simd(Simd[`${lane}_${opposite}`]);
+      code.simd(Simd[`${lane}_sub`]);
+    }
+    code.simd(Simd[`${lane}_eq`]);
+    allSet(e, shape);
   };
 }
 

@@ -37,6 +37,11 @@ export function usesMmx(e: Emit): boolean {
   return false;
 }
 
+function usesXmm(e: Emit): boolean {
+  for (let i = 0; i < e.insn.operands; i++) if (e.insn.isRegister(i) && isXmm(e.insn.register(i))) return true;
+  return false;
+}
+
 /** Whether the vectors are 256 bits wide. */
 export function isWide(e: Emit): boolean {
   for (let i = 0; i < e.insn.operands; i++) if (e.insn.isRegister(i) && isYmm(e.insn.register(i))) return true;
@@ -56,7 +61,11 @@ export function enter(e: Emit): boolean {
     return false;
   }
   if (encoding === EncodingKind.VEX) return e.requireAvx();
-  if (!usesMmx(e)) return e.requireSse();
+  const mmx = usesMmx(e);
+  if (!mmx || usesXmm(e)) {
+    if (!e.requireSse()) return false;
+    if (!mmx) return true;
+  }
   if (!e.requireMmx()) return false;
   emitPendingCheck(e);
   return true;
