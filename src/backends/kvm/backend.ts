@@ -3,14 +3,12 @@ import type { Backend, BackendVmOptions, Capabilities, CpuidEntry } from "../../
 import { BackendError } from "../../errors.ts";
 import { entriesOf, setApicId, supportedTable } from "./cpuid.ts";
 import { KVM_DEVICE, KvmSystem } from "./system.ts";
-import type { HostQuirks } from "./vcpu.ts";
 import { KvmVm } from "./vm.ts";
 
 /** Linux KVM through /dev/kvm. */
 export class KvmBackend implements Backend {
   readonly name = "kvm";
   readonly #system: KvmSystem;
-  readonly #quirks: HostQuirks = { retiredAtOut: undefined, retiredAtMmioStore: undefined };
   #cpuid: KvmCpuid2 | undefined;
 
   constructor(system: KvmSystem) {
@@ -38,7 +36,7 @@ export class KvmBackend implements Backend {
   }
 
   createVm(options: BackendVmOptions = {}): KvmVm {
-    return new KvmVm(this.#system, options, { quirks: this.#quirks, cpuid: () => this.#supported() });
+    return new KvmVm(this.#system, options, () => this.#supported());
   }
 
   [Symbol.dispose](): void {

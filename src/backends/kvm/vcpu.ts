@@ -43,16 +43,6 @@ export interface VcpuHost {
   readonly xsaveBytes: number;
   /** Whether the local APIC is in the kernel. */
   readonly irqchip: boolean;
-  readonly quirks: HostQuirks;
-}
-
-/**
- * How this host's KVM leaves a vCPU after an exit that asks for nothing, learnt from the first such exit whose registers
- * were read: whether the instruction has retired already. Undefined: not known yet.
- */
-export interface HostQuirks {
-  retiredAtOut: boolean | undefined;
-  retiredAtMmioStore: boolean | undefined;
 }
 
 /** One KVM vCPU: its fd and its kvm_run mapping. */
@@ -220,21 +210,15 @@ export class KvmVcpu implements BackendVcpu {
     this.#entered = false;
   }
 
+  /**
+   * Whether an OUT or an MMIO store has retired when its exit is seen depends on the host, and on how the processor and
+   * KVM shared the work that time. So it is never assumed: a run that does not enter the guest completes it.
+   */
   settleForRead(): void {
     void this.fd;
-    const pending = this.#pending;
-    if (pending === undefined || this.#stashed) return;
-    if (pending.kind !== "pioOut" && pending.kind !== "mmioWrite") return;
-    const { quirks } = this.#host;
-    const known = pending.kind === "pioOut" ? quirks.retiredAtOut : quirks.retiredAtMmioStore;
-    if (known === true) return;
-    const rip = known === undefined ? this.registers.ripNow() : undefined;
-    this.#complete();
-    // A repeated string instruction keeps its RIP and tells nothing.
-    if (rip === undefined || this.#stashed || (pending.kind === "pioOut" && pending.count > 1)) return;
-    const moved = this.registers.ripNow() !== rip;
-    if (pending.kind === "pioOut") quirks.retiredAtOut = learn(quirks.retiredAtOut, moved);
-    else quirks.retiredAtMmioStore = learn(quirks.retiredAtMmioStore, moved);
+    if (this.#stashed) return;
+    const kind = this.#pending?.kind;
+    if (kind === "pioOut" || kind === "mmioWrite") this.#complete();
   }
 
   settleForWrite(): void {
@@ -344,11 +328,6 @@ export class KvmVcpu implements BackendVcpu {
     this.#entered = true;
     return this.#remember(fault);
   }
-}
-
-/** What a host does must hold for every exit: one that differs means it cannot be relied on. */
-function learn(before: boolean | undefined, moved: boolean): boolean {
-  return before === undefined ? !moved : before && !moved;
 }
 
 /** DR7 for breakpoints 0 to n (Intel SDM Vol. 3B, "Debug Control Register"). */

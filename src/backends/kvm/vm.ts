@@ -37,7 +37,7 @@ import { failed, ioctl, ioctlPtr } from "./call.ts";
 import { setApicId, setCpuid, tableOf } from "./cpuid.ts";
 import { setMsrFilter } from "./msr-filter.ts";
 import type { KvmSystem } from "./system.ts";
-import { type HostQuirks, KvmVcpu, type VcpuHost } from "./vcpu.ts";
+import { KvmVcpu, type VcpuHost } from "./vcpu.ts";
 
 /** Three pages below the BIOS that Intel processors without unrestricted guest need for real mode; as QEMU places them. */
 const IDENTITY_MAP_ADDRESS = 0xfffbc000;
@@ -71,7 +71,6 @@ export class KvmMemory implements HostMemory {
 /** One KVM VM: its fd, its slots, its vCPUs. */
 export class KvmVm implements BackendVm {
   readonly #system: KvmSystem;
-  readonly #quirks: HostQuirks;
   readonly #vcpus = new Set<KvmVcpu>();
   readonly #slots = new Map<number, SlotMapping>();
   readonly #irqchip: "none" | "full" | "split";
@@ -80,12 +79,11 @@ export class KvmVm implements BackendVm {
   #allocated = 0;
   #fd: number;
 
-  /** @param shared What all VMs of the backend share: the host's quirks and its CPUID table. */
-  constructor(system: KvmSystem, options: BackendVmOptions, shared: { quirks: HostQuirks; cpuid: () => KvmCpuid2 }) {
+  /** @param cpuid The table that all vCPUs of the backend get unless told otherwise. */
+  constructor(system: KvmSystem, options: BackendVmOptions, cpuid: () => KvmCpuid2) {
     const { irqchip = "none", pit = false, msrExits } = options;
     this.#system = system;
-    this.#quirks = shared.quirks;
-    this.#cpuid = shared.cpuid;
+    this.#cpuid = cpuid;
     this.#irqchip = irqchip;
     this.#fd = system.createVm();
     try {
@@ -229,7 +227,6 @@ export class KvmVm implements BackendVm {
       syncRegs: this.#system.check(KVM_CAP_SYNC_REGS),
       xsaveBytes: Math.max(this.check(KVM_CAP_XSAVE2), 4096),
       irqchip: this.#irqchip !== "none",
-      quirks: this.#quirks,
     };
     return this.#host;
   }

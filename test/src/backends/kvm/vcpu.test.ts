@@ -22,13 +22,11 @@ const TWO_OUTS = asm.real16`
 /** The vCPU behind a guest where KVM_CAP_SYNC_REGS is not there. */
 function unsynced(guest: KvmGuest): KvmVcpu {
   const fd = libc().ioctl(guest.kvmVm.fd, KVM_CREATE_VCPU, 9);
-  const quirks = { retiredAtOut: undefined, retiredAtMmioStore: undefined };
   const vcpu = new KvmVcpu(fd, 9, {
     runBytes: guest.backend.system.runBytes,
     syncRegs: 0,
     xsaveBytes: 4096,
     irqchip: false,
-    quirks,
   });
   vcpu.registers.writeSegment("cs", { ...vcpu.registers.readSegment("cs"), selector: 0, base: 0n });
   vcpu.registers.writeGpr(GPR_NAMES.indexOf("rip"), 0x1000n);
