@@ -19,6 +19,9 @@ import { SyscallError } from "../../errors.ts";
  */
 export const DEADLINE_SIGNAL = 50;
 
+/** Some 30,000 years: beyond that, seconds would leave timespec's 64 bits. */
+const LONGEST_MS = 1e15;
+
 /**
  * The deadline of this thread: one POSIX timer aimed at the thread that created it. Its signal stays blocked, so that
  * outside KVM_RUN it is merely pending; KVM_SET_SIGNAL_MASK unblocks it inside, where it ends the run with EINTR, and
@@ -69,7 +72,8 @@ export class ThreadDeadline {
       this.take();
     }
     this.armed = deadlineMs;
-    if (deadlineMs !== undefined) this.#settime(Math.max(deadlineMs - performance.now(), 0.001));
+    if (deadlineMs === undefined) return;
+    this.#settime(Math.min(Math.max(deadlineMs - performance.now(), 0.001), LONGEST_MS));
   }
 
   /** The timer has fired: arm it anew even for the same deadline. */
