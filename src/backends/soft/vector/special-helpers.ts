@@ -4,35 +4,70 @@ import { AES_OPERATIONS } from "./aes.ts";
 import { OPERAND_A, OPERAND_B, OPERAND_C, RESULT } from "./floating-helpers.ts";
 import { compareStrings, elementsOf, explicitLength, implicitLength, stringMask } from "./string-compare.ts";
 
+const block = new Uint32Array(4);
+const key = new Uint32Array(4);
+const output = new Uint32Array(4);
+
 /** AES on one or two blocks. */
 const aes: Helper = (cpu, operation, halves, imm8) => {
-  const { buffer, byteOffset } = cpu.view;
+  const { view } = cpu;
   const run = AES_OPERATIONS[operation!]!;
   for (let at = 0; at < 16 * halves!; at += 16) {
-    const block = (start: number) => new Uint32Array(buffer, byteOffset + start + at, 4);
-    run(block(OPERAND_A), block(OPERAND_B), imm8!, block(RESULT));
+    for (let i = 0; i < 4; i++) {
+      block[i] = view.getUint32(OPERAND_A + at + 4 * i, true);
+      key[i] = view.getUint32(OPERAND_B + at + 4 * i, true);
+    }
+    run(block, key, imm8!, output);
+    for (let i = 0; i < 4; i++) view.setUint32(RESULT + at + 4 * i, output[i]!, true);
   }
   return 0;
 };
+
+/** Multiples of the first factor by 0 to 15, three words each. */
+const multiples = new Uint32Array(48);
 
 /** PCLMULQDQ on one or two pairs of vectors: the quadwords that the immediate picks, multiplied without carries. */
 const carrylessMultiply: Helper = (cpu, halves, imm8) => {
   const { view } = cpu;
   for (let at = 0; at < 16 * halves!; at += 16) {
-    const a = view.getBigUint64(OPERAND_A + at + (imm8! & 1 ? 8 : 0), true);
+    const a = OPERAND_A + at + (imm8! & 1 ? 8 : 0);
     const b = OPERAND_B + at + (imm8! & 16 ? 8 : 0);
-    const low = view.getUint32(b, true);
-    const high = view.getUint32(b + 4, true);
-    let product = 0n;
-    for (let i = 0; i < 32; i++) {
-      if ((low >>> i) & 1) product ^= a << BigInt(i);
-      if ((high >>> i) & 1) product ^= a << BigInt(i + 32);
-    }
-    view.setBigUint64(RESULT + at, BigInt.asUintN(64, product), true);
-    view.setBigUint64(RESULT + at + 8, product >> 64n, true);
+    tabulate(view.getUint32(a, true), view.getUint32(a + 4, true));
+    multiplyByTable(view.getUint32(b, true), view.getUint32(b + 4, true));
+    for (let i = 0; i < 4; i++) view.setUint32(RESULT + at + 4 * i, output[i]!, true);
   }
   return 0;
 };
+
+function tabulate(low: number, high: number): void {
+  const t = multiples;
+  for (let i = 1; i < 16; i++) {
+    const half = 3 * (i >> 1);
+    const odd = i & 1;
+    t[3 * i] = (t[half]! << 1) ^ (odd ? low : 0);
+    t[3 * i + 1] = ((t[half + 1]! << 1) | (t[half]! >>> 31)) ^ (odd ? high : 0);
+    t[3 * i + 2] = (t[half + 2]! << 1) | (t[half + 1]! >>> 31);
+  }
+}
+
+/** The product of the tabulated factor and another, four bits at a time from the top. */
+function multiplyByTable(low: number, high: number): void {
+  let r0 = 0;
+  let r1 = 0;
+  let r2 = 0;
+  let r3 = 0;
+  for (let i = 15; i >= 0; i--) {
+    const digit = 3 * ((i >= 8 ? high >>> (4 * i - 32) : low >>> (4 * i)) & 15);
+    r3 = (r3 << 4) | (r2 >>> 28);
+    r2 = ((r2 << 4) | (r1 >>> 28)) ^ multiples[digit + 2]!;
+    r1 = ((r1 << 4) | (r0 >>> 28)) ^ multiples[digit + 1]!;
+    r0 = (r0 << 4) ^ multiples[digit]!;
+  }
+  output[0] = r0;
+  output[1] = r1;
+  output[2] = r2;
+  output[3] = r3;
+}
 
 /**
  * PCMPxSTRx. Explicit lengths come as i64 at OPERAND_C. Leaves the mask at RESULT and returns the index in bits 0 to 7,
