@@ -23,8 +23,10 @@ export class SymbolTable {
   /** The value of a symbol in this pass, or in the last one when it is yet to come; nothing when no pass knows it. */
   lookup(name: string): Value | undefined {
     const symbol = this.#symbols.get(name);
-    if (!symbol) this.missing = true;
-    return symbol;
+    // One that the last pass did not define any more is gone: a conditional around it turned out otherwise.
+    if (symbol && symbol.pass >= this.pass - 1) return symbol;
+    this.missing = true;
+    return undefined;
   }
 
   /** True when a symbol is known from an earlier pass only: its definition is still to come. */
@@ -66,8 +68,8 @@ export class SymbolTable {
 
   /** Every symbol with its final value, unsigned; addresses and plain numbers alike. */
   *entries(): Generator<{ name: string; value: Int; isAddress: boolean }> {
-    for (const [name, { value, section, known }] of this.#symbols) {
-      if (known) yield { name, value, isAddress: section !== ABSOLUTE };
+    for (const [name, { value, section, known, pass }] of this.#symbols) {
+      if (known && pass === this.pass) yield { name, value, isAddress: section !== ABSOLUTE };
     }
   }
 }
