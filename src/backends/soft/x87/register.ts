@@ -53,15 +53,13 @@ interface Units {
   readonly whole: X87Unit;
 }
 
-const known = new WeakMap<StateView, Units>();
+const UNITS = Symbol("x87 units");
 
+/** They hang on the view itself: a WeakMap would cost as much as an addition. */
 function unitsOf(cpu: HelperCpu): Units {
-  let units = known.get(cpu.view);
-  if (!units) {
-    units = { fast: new FastX87(cpu.view), whole: new X87Unit(new X87State(cpu.view)) };
-    known.set(cpu.view, units);
-  }
-  return units;
+  const view: StateView & { [UNITS]?: Units } = cpu.view;
+  view[UNITS] ??= { fast: new FastX87(view), whole: new X87Unit(new X87State(view)) };
+  return view[UNITS];
 }
 
 function register(cpu: HelperCpu, opcode: number, modrm: number, condition: number): number {
