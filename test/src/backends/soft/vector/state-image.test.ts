@@ -151,4 +151,23 @@ describe("state images", () => {
       expect(soft.view.getInt32(State.vector, true)).toBe(Vector.GP);
     }
   });
+
+  test("outside 64-bit mode FXSAVE keeps to eight registers, and VZEROALL too", () => {
+    const soft = bench();
+    const fxsave = soft.translate(new Uint8Array([0x0f, 0xae, 0x06]), { bits: 32 })!; // [ESI]
+    const c = caseWith(new Random(10), 0n);
+    c.pointers = [6];
+    c.memory = new Uint8Array(512).fill(0xee);
+    runSoft(soft, c, fxsave);
+    expect(
+      guest(soft, 512)
+        .subarray(288)
+        .every((b) => b === 0xee),
+    ).toBe(true);
+    expect(Buffer.from(guest(soft, 288).subarray(272)).toString("hex")).toBe(
+      Buffer.from(c.ymm.subarray(224, 240)).toString("hex"),
+    );
+    const after = runSoft(soft, c, soft.translate(new Uint8Array([0xc5, 0xfc, 0x77]), { bits: 32 })!);
+    expect(after.ymm.map((value) => /^0*$/.test(value))).toEqual([...Array(8).fill(true), ...Array(8).fill(false)]);
+  });
 });

@@ -8,7 +8,7 @@ import { TRANSCENDENTAL, x87Forms } from "./forms.ts";
 import { describeCase, packedDecimal, randomCase, runNative, runSoft, type X87Outcome } from "./lockstep.ts";
 
 /** Cases per form. `VMEXIT_ORACLE_CASES=10000 bun test test/src/backends/soft/x87` is the full run. */
-const CASES = Number(process.env.VMEXIT_ORACLE_CASES ?? 150);
+const CASES = Number(process.env.VMEXIT_ORACLE_CASES ?? 80);
 const SEED = Number(process.env.VMEXIT_ORACLE_SEED ?? 1);
 const TIMEOUT_MS = 5000 + CASES * 100;
 const missing = unavailable();
