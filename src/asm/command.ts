@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { GuestError } from "../errors.ts";
 import { assemble } from "./assemble.ts";
 import { AsmError, formatDiagnostic } from "./diagnostics.ts";
 import type { Bits } from "./forms.ts";
@@ -139,17 +140,29 @@ function outputs(args: Arguments, program: Program): AsmCommandResult["files"] {
   return [{ path: args.output ?? `${path}.bin`, bytes: program.bytes }];
 }
 
+/** @throws {GuestError} when the source cannot be read. */
+function readSource(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    const { code } = cause as { code?: string };
+    const why = code === "ENOENT" ? "there is no such file" : `the system returned ${code}`;
+    throw new GuestError(file, `Cannot read "${file}" as ${why}`, { remedy: "check the path", cause });
+  }
+}
+
 /**
  * Carries out `vmexit asm` without touching anything but the sources: what to print and to write comes back.
  *
  * @param args Command line behind `asm`.
+ * @throws {GuestError} when the source cannot be read.
  */
 export function runAsmCommand(args: readonly string[]): AsmCommandResult {
   if (args.includes("--help") || args.includes("-h")) return { exitCode: 0, stdout: ASM_USAGE, stderr: "", files: [] };
   try {
     const parsed = parseArguments(args);
     const { file, bits, origin, includePaths, defines } = parsed;
-    const program = assemble(readFileSync(file, "utf8"), { file, bits, origin, includePaths, defines });
+    const program = assemble(readSource(file), { file, bits, origin, includePaths, defines });
     const stdout = (parsed.listing ? program.listing() : "") + (parsed.symbols ? symbolTable(program) : "");
     const stderr = program.warnings.map((warning) => `${formatDiagnostic(warning)}\n`).join("");
     return { exitCode: 0, stdout, stderr, files: outputs(parsed, program) };
@@ -159,8 +172,6 @@ export function runAsmCommand(args: readonly string[]): AsmCommandResult {
     if (error instanceof AsmError) {
       return { exitCode: 1, stdout: "", stderr: `${error.diagnostics.map(formatDiagnostic).join("\n")}\n`, files: [] };
     }
-    if (error instanceof Error && "code" in error)
-      return { exitCode: 1, stdout: "", stderr: `${error.message}\n`, files: [] };
     throw error;
   }
 }
