@@ -1,11 +1,11 @@
 import { KvmMpState, KvmVcpuEvents } from "../../../ffi/kvm/events.ts";
 import * as ioctls from "../../../ffi/kvm/ioctls.ts";
-import { KvmMsrs } from "../../../ffi/kvm/msrs.ts";
+import { KvmMsrEntry, KvmMsrs } from "../../../ffi/kvm/msrs.ts";
 import { KvmDebugregs, KvmLapicState, KvmRegs, KvmSregs, KvmXcrs } from "../../../ffi/kvm/regs.ts";
 import { libc } from "../../../ffi/libc.ts";
 import { bytesOf } from "../../../ffi/struct.ts";
 import type { VcpuState } from "../../backend.ts";
-import { MSRS } from "../../msrs.ts";
+import { MSRS, msrLabel } from "../../msrs.ts";
 import { ioctlPtr } from "./call.ts";
 
 /**
@@ -113,7 +113,10 @@ export function saveVcpu(fd: number, host: StateHost): VcpuState {
   return { backend: "kvm", parts };
 }
 
-/** @throws {TypeError} for state of another host, whose parts have other sizes; nothing is changed then. */
+/**
+ * @throws {TypeError} for state of another host, whose parts have other sizes; nothing is changed then.
+ * @throws {RangeError} for an MSR that this host does not take.
+ */
 export function restoreVcpu(fd: number, state: VcpuState, host: StateHost): void {
   for (const part of PARTS) {
     const bytes = state.parts[part.name];
@@ -126,8 +129,7 @@ export function restoreVcpu(fd: number, state: VcpuState, host: StateHost): void
   for (const part of PARTS) {
     const bytes = state.parts[part.name];
     if (bytes !== undefined && (host.irqchip || !part.irqchipOnly)) ioctlPtr(fd, part.set[0], bytes, part.set[1]);
-    if (part.name === "regs" && state.parts.msrs !== undefined)
-      ioctlPtr(fd, ioctls.KVM_SET_MSRS, state.parts.msrs, "KVM_SET_MSRS");
+    if (part.name === "regs" && state.parts.msrs !== undefined) restoreMsrs(fd, state.parts.msrs);
   }
 }
 
@@ -144,4 +146,21 @@ function saveMsrs(fd: number): Uint8Array {
   all.nmsrs = found.length;
   for (const [i, [index, data]] of found.entries()) Object.assign(all.entries[i] as object, { index, data });
   return bytesOf(all);
+}
+
+/** One by one: KVM_SET_MSRS stops at the first it refuses, and hosts refuse some whose 0 they let read. */
+function restoreMsrs(fd: number, image: Uint8Array): void {
+  const one = KvmMsrs.alloc(1);
+  const { nmsrs } = KvmMsrs.view(image);
+  for (let i = 0; i < nmsrs; i++) {
+    const { index, data } = KvmMsrEntry.view(image, KvmMsrs.size + i * KvmMsrEntry.size);
+    one.nmsrs = 1;
+    Object.assign(one.entries[0] as object, { index, data });
+    if (ioctlPtr(fd, ioctls.KVM_SET_MSRS, bytesOf(one), "KVM_SET_MSRS") === 1) continue;
+    ioctlPtr(fd, ioctls.KVM_GET_MSRS, bytesOf(one), "KVM_GET_MSRS");
+    if (one.entries[0]?.data === data) continue;
+    throw new RangeError(
+      `Cannot restore MSR ${msrLabel(index)} to 0x${data.toString(16)}: this KVM refuses MSR or value`,
+    );
+  }
 }

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { asm } from "../../../../src/asm/index.ts";
 import type { VcpuState } from "../../../../src/backend.ts";
+import type { Exit } from "../../../../src/exit.ts";
 import { GPR_NAMES, SEGMENT_NAMES } from "../../../../src/registers.ts";
 import { type KvmGuest, kvmGuest, noKvm } from "./guest.ts";
+import { LibcTap } from "./libc-tap.ts";
 
 const OUTS = asm.real16`
   again:
@@ -117,5 +119,52 @@ describe.skipIf(noKvm !== "")(`saveState() and restoreState()${noKvm}`, () => {
     guest.vcpu.registers.rbx = 0n;
     guest.vcpu.restoreState(state);
     expect([guest.vcpu.registers.rbx, guest.vcpu.registers.cr2]).toEqual([0x77n, 0x88n]);
+  });
+
+  test("a state saved inside REP OUTSB, with registers looked at before, loses no byte and tells none twice", () => {
+    const program = asm.real16`
+      mov si, text
+      mov cx, 4
+      mov dx, 0x80
+      cld
+      rep outsb
+      hlt
+    text: db "abcd"`;
+    using first = kvmGuest(program);
+    const bytes: number[] = [];
+    const note = (exit: Exit): boolean => {
+      if (exit.kind === "pioOut") bytes.push(...exit.data);
+      return exit.kind === "pioOut";
+    };
+    note(first.vcpu.enter());
+    void first.vcpu.registers.rip;
+    const state = first.vcpu.saveState();
+    using second = kvmGuest(program);
+    second.vcpu.restoreState(state);
+    while (note(second.next()));
+    expect(new TextDecoder().decode(Uint8Array.from(bytes))).toBe("abcd");
+  });
+
+  test("restoreState() says which MSR the host refuses, unless it holds the value already", () => {
+    using tap = new LibcTap();
+    using first = kvmGuest(OUTS);
+    using second = kvmGuest(OUTS);
+    const [same, other] = [second.vcpu.saveState(), (fill(first), first.vcpu.saveState())];
+    tap.answer = (name) => (name === "KVM_SET_MSRS" ? 0 : undefined);
+    expect(() => second.vcpu.restoreState(other)).toThrow(RangeError);
+    expect(() => second.vcpu.restoreState(other)).toThrow("SYSENTER_EIP (0x176) to 0x6000");
+    tap.answer = undefined;
+    second.vcpu.restoreState(same);
+  });
+
+  test("an MSR that the host refuses does not keep those behind it from being restored", () => {
+    using tap = new LibcTap();
+    using guest = kvmGuest(OUTS);
+    const state = guest.vcpu.saveState();
+    const saved = ((state.parts.msrs as Uint8Array).length - 8) / 16;
+    let calls = 0;
+    tap.answer = (name) => (name === "KVM_SET_MSRS" && ++calls === 3 ? 0 : undefined);
+    guest.vcpu.restoreState(state);
+    expect(calls).toBe(saved);
   });
 });
