@@ -34,7 +34,7 @@ const LONGEST_MS = 1e15;
  *
  * @see timer_create(2); KVM_SET_SIGNAL_MASK, Documentation/virt/kvm/api.rst, Linux v6.1
  */
-export class ThreadDeadline {
+export class ThreadDeadline implements Disposable {
   readonly #libc = linuxLibc();
   readonly #timer: number;
   readonly #signals = sigset([DEADLINE_SIGNAL]);
@@ -86,6 +86,12 @@ export class ThreadDeadline {
     return this.#libc.sigtimedwait(this.#signals, null, this.#noWait) === DEADLINE_SIGNAL;
   }
 
+  /** Deletes the timer and eats what it may have left. The signal stays blocked: unblocked, a late one would end the process. */
+  [Symbol.dispose](): void {
+    this.#libc.timer_delete(this.#timer);
+    this.take();
+  }
+
   #settime(ms: number): void {
     const seconds = Math.floor(ms / 1000);
     this.#spec.it_value.tv_sec = BigInt(seconds);
@@ -103,9 +109,18 @@ function failed(call: string, number: number): SyscallError {
 }
 
 let ofThisThread: ThreadDeadline | undefined;
+let users = 0;
 
-/** Made at the first bounded run of this thread; lives as long as the thread. */
+/** The deadline of this thread, made for the first vCPU that bounds a run. Each gives it back by `releaseThreadDeadline()`. */
 export function threadDeadline(): ThreadDeadline {
   ofThisThread ??= new ThreadDeadline();
+  users++;
   return ofThisThread;
+}
+
+/** The last one to give it back deletes the timer: a Worker's would outlive its thread. */
+export function releaseThreadDeadline(): void {
+  if (--users > 0) return;
+  ofThisThread?.[Symbol.dispose]();
+  ofThisThread = undefined;
 }

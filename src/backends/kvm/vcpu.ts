@@ -18,7 +18,7 @@ import type { Exit } from "../../exit.ts";
 import { RFLAGS, RFLAGS_IF } from "../../registers.ts";
 import { failed, ioctl, ioctlPtr, type Remedies } from "./call.ts";
 import { getCpuid } from "./cpuid.ts";
-import { type ThreadDeadline, threadDeadline } from "./deadline.ts";
+import { releaseThreadDeadline, type ThreadDeadline, threadDeadline } from "./deadline.ts";
 import { ExitDecoder } from "./decode.ts";
 import { KvmRegisters } from "./registers.ts";
 import { restoreVcpu, saveVcpu } from "./state.ts";
@@ -119,7 +119,12 @@ export class KvmVcpu implements BackendVcpu {
     const mask = KvmSignalMask.alloc(runMask.length);
     mask.len = runMask.length;
     mask.sigset.set(runMask);
-    ioctlPtr(this.fd, ioctls.KVM_SET_SIGNAL_MASK, bytesOf(mask), "KVM_SET_SIGNAL_MASK");
+    try {
+      ioctlPtr(this.fd, ioctls.KVM_SET_SIGNAL_MASK, bytesOf(mask), "KVM_SET_SIGNAL_MASK");
+    } catch (error) {
+      releaseThreadDeadline();
+      throw error;
+    }
     // Only now: without the mask the deadline's signal would end no run.
     this.#deadline = deadline;
   }
@@ -233,6 +238,7 @@ export class KvmVcpu implements BackendVcpu {
     this.#deadline?.arm(undefined);
     libc().close(this.#fd);
     this.#fd = -1;
+    if (this.#deadline !== undefined) releaseThreadDeadline();
     this.#mapping[Symbol.dispose]();
   }
 

@@ -1,5 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import { DEADLINE_SIGNAL, ThreadDeadline, threadDeadline } from "../../../../src/backends/kvm/deadline.ts";
+import { readFileSync } from "node:fs";
+import {
+  DEADLINE_SIGNAL,
+  releaseThreadDeadline,
+  ThreadDeadline,
+  threadDeadline,
+} from "../../../../src/backends/kvm/deadline.ts";
+import { kvmGuest, noKvm } from "./guest.ts";
 
 const onLinux = process.platform === "linux";
 const notLinux = onLinux ? "" : ` (skipped: no Linux but ${process.platform})`;
@@ -9,18 +16,25 @@ describe.skipIf(!onLinux)(`ThreadDeadline${notLinux}`, () => {
   const bit = (mask: Uint8Array): boolean =>
     ((mask[(DEADLINE_SIGNAL - 1) >> 3] as number) & (1 << ((DEADLINE_SIGNAL - 1) & 7))) !== 0;
 
-  test("there is one for each thread", () => {
-    expect(threadDeadline()).toBe(threadDeadline());
+  test("there is one for each thread, until the last of its users gives it back", () => {
+    const [first, second] = [threadDeadline(), threadDeadline()];
+    expect(second).toBe(first);
+    releaseThreadDeadline();
+    expect(threadDeadline()).toBe(first);
+    releaseThreadDeadline();
+    releaseThreadDeadline();
+    expect(threadDeadline()).not.toBe(first);
+    releaseThreadDeadline();
   });
 
   test("its mask for KVM_RUN lets the signal in, also when the thread blocks it already", () => {
-    expect(bit(threadDeadline().runMask)).toBe(false);
-    expect(bit(new ThreadDeadline().runMask)).toBe(false);
-    expect(threadDeadline().runMask.length).toBe(8);
+    using first = new ThreadDeadline();
+    using second = new ThreadDeadline();
+    expect([bit(first.runMask), bit(second.runMask), second.runMask.length]).toEqual([false, false, 8]);
   });
 
   test("take() is true once for a deadline that passed, and false before and after", () => {
-    const deadline = threadDeadline();
+    using deadline = new ThreadDeadline();
     deadline.arm(performance.now() + 60_000);
     expect(deadline.take()).toBe(false);
     deadline.arm(performance.now() - 5);
@@ -30,7 +44,7 @@ describe.skipIf(!onLinux)(`ThreadDeadline${notLinux}`, () => {
   });
 
   test("arm() of another deadline eats the signal of the one before", () => {
-    const deadline = threadDeadline();
+    using deadline = new ThreadDeadline();
     deadline.arm(performance.now());
     Bun.sleepSync(2);
     deadline.arm(performance.now() + 60_000);
@@ -40,7 +54,7 @@ describe.skipIf(!onLinux)(`ThreadDeadline${notLinux}`, () => {
   });
 
   test("spent() lets the same deadline be armed again", () => {
-    const deadline = threadDeadline();
+    using deadline = new ThreadDeadline();
     const past = performance.now() - 5;
     for (let i = 0; i < 2; i++) {
       deadline.arm(past);
@@ -51,7 +65,7 @@ describe.skipIf(!onLinux)(`ThreadDeadline${notLinux}`, () => {
   });
 
   test("arm() takes limits of any length", () => {
-    const deadline = threadDeadline();
+    using deadline = new ThreadDeadline();
     for (const ms of [1e9, 1e15, 1e18, 9.3e21, 1e300]) {
       deadline.arm(performance.now() + ms);
       Bun.sleepSync(1);
@@ -59,4 +73,38 @@ describe.skipIf(!onLinux)(`ThreadDeadline${notLinux}`, () => {
     }
     deadline.arm(undefined);
   });
+
+  test("disposing one whose time has passed leaves no signal behind", () => {
+    const deadline = new ThreadDeadline();
+    deadline.arm(performance.now());
+    Bun.sleepSync(2);
+    deadline[Symbol.dispose]();
+    using next = new ThreadDeadline();
+    expect(next.take()).toBe(false);
+  });
+});
+
+/** Timers of this process; undefined where the kernel does not tell. */
+function timers(): number | undefined {
+  try {
+    return readFileSync("/proc/self/timers", "utf8").match(/^ID:/gm)?.length ?? 0;
+  } catch {
+    return undefined;
+  }
+}
+const noTimers = noKvm || (timers() === undefined ? " (skipped: this kernel has no /proc/self/timers)" : "");
+
+test.skipIf(noTimers !== "")(`vCPUs of a thread share one timer, which goes with the last of them${noTimers}`, () => {
+  const before = timers() as number;
+  {
+    using first = kvmGuest([0xf4]);
+    first.next();
+    {
+      using second = kvmGuest([0xf4]);
+      second.next();
+      expect(timers()).toBe(before + 1);
+    }
+    expect(timers()).toBe(before + 1);
+  }
+  expect(timers()).toBe(before);
 });
