@@ -62,7 +62,7 @@ export class Host implements Disposable {
  */
 export function openBackend(choice: BackendChoice = "auto"): Host {
   if (choice !== "auto") {
-    const open: (() => Backend) | undefined = OPENERS[choice];
+    const open: (() => Backend) | undefined = Object.hasOwn(OPENERS, choice) ? OPENERS[choice] : undefined;
     if (open === undefined) {
       throw new RangeError(`Unknown backend "${choice}": use auto, ${BACKEND_NAMES.join(", ")}`);
     }

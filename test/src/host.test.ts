@@ -9,7 +9,7 @@ const ENOENT = 2;
 
 describe("openBackend()", () => {
   test("refuses a name that is none, naming those there are", () => {
-    for (const name of ["xen", "", "KVM"]) {
+    for (const name of ["xen", "", "KVM", "toString"]) {
       expect(() => openBackend(name as BackendChoice)).toThrow(RangeError);
       for (const known of BACKEND_NAMES) expect(() => openBackend(name as BackendChoice)).toThrow(known);
     }
