@@ -149,7 +149,9 @@ describe.skipIf(noKvm !== "")(`saveState() and restoreState()${noKvm}`, () => {
     using tap = new LibcTap();
     using first = kvmGuest(OUTS);
     using second = kvmGuest(OUTS);
-    const [same, other] = [second.vcpu.saveState(), (fill(first), first.vcpu.saveState())];
+    const same = second.vcpu.saveState();
+    fill(first);
+    const other = first.vcpu.saveState();
     tap.answer = (name) => (name === "KVM_SET_MSRS" ? 0 : undefined);
     expect(() => second.vcpu.restoreState(other)).toThrow(RangeError);
     expect(() => second.vcpu.restoreState(other)).toThrow("SYSENTER_EIP (0x176) to 0x6000");
