@@ -57,6 +57,11 @@ export function pushQuietMxcsr(e: Emit): void {
  * larger than the smallest normal. Zeros, NaNs, infinities and denormals take the slow path.
  */
 export function pushOrdinary(e: Emit, shape: Shape, r: Source, operands: readonly Source[]): void {
+  pushOrdinaryMask(e, shape, r, operands);
+  allSet(e, shape);
+}
+
+function pushOrdinaryMask(e: Emit, shape: Shape, r: Source, operands: readonly Source[]): void {
   const lane = laneName(shape);
   const { code } = e;
   r();
@@ -75,7 +80,41 @@ export function pushOrdinary(e: Emit, shape: Shape, r: Source, operands: readonl
   splat(e, shape.bytes, SMALLEST_NORMAL[shape.bytes]);
   code.simd(Simd[`${lane}_gt`]);
   code.simd(Simd.v128_and);
-  allSet(e, shape);
+}
+
+/**
+ * Pushes a mask of lanes that are right because one operand is a zero: nothing is rounded there. The other is a zero, a
+ * normal number, or an infinity where that makes no NaN.
+ */
+function pushZeroMask(e: Emit, shape: Shape, r: Source, operands: readonly [Source, Source]): void {
+  const lane = laneName(shape);
+  const { code } = e;
+  code.v128(0n, 0n);
+  const zero = keep(e);
+  splat(e, shape.bytes, SMALLEST_NORMAL[shape.bytes]);
+  const smallest = keep(e);
+  r();
+  r();
+  code.simd(Simd[`${lane}_eq`]);
+  const zeros = operands.map((operand) => {
+    operand();
+    code.get(zero);
+    code.simd(Simd[`${lane}_eq`]);
+    return keep(e);
+  });
+  operands.forEach((operand, i) => {
+    operand();
+    code.simd(Simd[`${lane}_abs`]);
+    code.get(smallest);
+    code.simd(Simd[`${lane}_ge`]);
+    code.get(zeros[i]!);
+    code.simd(Simd.v128_or);
+    code.simd(Simd.v128_and);
+  });
+  code.get(zeros[0]!);
+  code.get(zeros[1]!);
+  code.simd(Simd.v128_or);
+  code.simd(Simd.v128_and);
 }
 
 /** Pushes 1 when no lane is a NaN or a denormal: what comparisons and MIN and MAX need. */
@@ -159,6 +198,8 @@ export interface Computation {
   readonly rounds: boolean;
   /** Pushes 1 when an ordinary result is surely exact: then neither of them does. */
   exact?(e: Emit, shape: Shape, r: Source, a: Source, b: Source): void;
+  /** Whether lanes with a zero operand, too, may stand as computed when MXCSR asks nothing. */
+  readonly zeros?: boolean;
   /** Whether the first input is part of the computation. */
   readonly operands: 1 | 2;
   /** Arguments of the helper beyond lane size and count. */
@@ -194,15 +235,34 @@ export function computed(shape: Shape, c: Computation): Emitter {
       }
       and();
     }
+    const masks: number[] = [];
     results.forEach((r, i) => {
-      c.holds(e, shape, sourceOf(e, r), a[i]!, b[i]!);
+      if (c.zeros) {
+        pushOrdinaryMask(e, shape, sourceOf(e, r), [a[i]!, b[i]!]);
+        masks.push(keep(e));
+        code.get(masks[i]!);
+        allSet(e, shape);
+      } else c.holds(e, shape, sourceOf(e, r), a[i]!, b[i]!);
       and();
     });
     code.op(Op.i32_eqz);
     code.if();
+    if (c.zeros) {
+      pushQuietMxcsr(e);
+      results.forEach((r, i) => {
+        pushZeroMask(e, shape, sourceOf(e, r), [a[i]!, b[i]!]);
+        code.get(masks[i]!);
+        code.simd(Simd.v128_or);
+        allSet(e, shape);
+        code.op(Op.i32_and);
+      });
+      code.op(Op.i32_eqz);
+      code.if();
+    }
     passOperands(e, [c.operands === 1 ? b : a, b]);
     callHelper(e, c.helper, shape.bytes, laneCount(shape, b.length), ...(c.args?.(e) ?? []));
     takeResult(e, results);
+    if (c.zeros) code.end();
     code.end();
     writeShaped(
       e,
@@ -225,7 +285,7 @@ export function arithmetic(helper: string, name: "add" | "sub" | "mul" | "div"):
       e.code.simd(Simd[`${laneName(shape)}_${name}`]);
     },
     holds: (e, shape, r, a, b) => pushOrdinary(e, shape, r, [a, b]),
-    ...(name === "div" ? {} : { exact: name === "mul" ? productIsExact : sumIsExact(name) }),
+    ...(name === "div" ? {} : { zeros: true, exact: name === "mul" ? productIsExact : sumIsExact(name) }),
   };
 }
 

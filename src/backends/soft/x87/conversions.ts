@@ -37,8 +37,14 @@ export interface StoreResult {
   readonly stored: boolean;
 }
 
-/** Widens binary32 or binary64 bits to extended: exact, DE for a denormal, IE for a signaling NaN. */
+/** Widens binary32 or binary64 bits to extended as FLD does: exact, DE for a denormal, IE for a signaling NaN, which becomes quiet. */
 export function load80(bits: bigint, size: 4 | 8, control: number): Result80 {
+  const operand = widen80(bits, size, control);
+  return classify80(operand.value) === "signaling" ? result80(quiet80(operand.value), IE, control) : operand;
+}
+
+/** The same for an operand of arithmetic: a signaling NaN stays one, for the operation to find. */
+export function widen80(bits: bigint, size: 4 | 8, control: number): Result80 {
   const fraction = size === 4 ? 23n : 52n;
   const top = size === 4 ? 0xff : 0x7ff;
   const sign = Number(bits >> (size === 4 ? 31n : 63n)) as 0 | 1;
@@ -47,8 +53,7 @@ export function load80(bits: bigint, size: 4 | 8, control: number): Result80 {
   if (exponent === top) {
     if (mantissa === 0n) return result80(infinity80(sign), 0, control);
     const value = { se: (sign << 15) | 0x7fff, significand: 0x8000_0000_0000_0000n | (mantissa << (63n - fraction)) };
-    const signaling = classify80(value) === "signaling";
-    return result80(quiet80(value), signaling ? IE : 0, control);
+    return result80(value, 0, control);
   }
   if (exponent === 0 && mantissa === 0n) return result80(zero80(sign), 0, control);
   const bias = top >> 1;

@@ -12,7 +12,16 @@ import {
   sub80,
 } from "./arithmetic.ts";
 import { constant80 } from "./constants.ts";
-import { fromBcd80, fromInteger80, load80, type StoreResult, store80, toBcd80, toInteger80 } from "./conversions.ts";
+import {
+  fromBcd80,
+  fromInteger80,
+  load80,
+  type StoreResult,
+  store80,
+  toBcd80,
+  toInteger80,
+  widen80,
+} from "./conversions.ts";
 import { classify80, type Float80, INDEFINITE, type Result80, result80, roundingOf } from "./float80.ts";
 import { IE, ZE, ZERO } from "./rounding.ts";
 import type { X87State } from "./state.ts";
@@ -262,8 +271,10 @@ export class X87Unit {
 
   #operand(opcode: number, reg: number, bits: bigint): Result80 {
     const { control } = this.#state;
-    if (opcode === 0xd8 || opcode === 0xd9) return load80(bits, 4, control);
-    if (opcode === 0xdc || opcode === 0xdd) return load80(bits, 8, control);
+    if (opcode === 0xd8) return widen80(bits, 4, control);
+    if (opcode === 0xdc) return widen80(bits, 8, control);
+    if (opcode === 0xd9) return load80(bits, 4, control);
+    if (opcode === 0xdd) return load80(bits, 8, control);
     const width = opcode === 0xda || opcode === 0xdb ? 32 : opcode === 0xdf && reg === 5 ? 64 : 16;
     return result80(fromInteger80(BigInt.asIntN(width, bits)), 0, control);
   }
