@@ -123,3 +123,28 @@ export const sar: AluOperation = (a, b, bits, rflags) => {
   const carry = (signed >> (count - 1n)) & 1n;
   return { value, rflags: withFlags(rflags, resultFlags(value, bits) | carry) };
 };
+
+/** Rotations change CF and OF only. */
+export const rol: AluOperation = (a, b, bits, rflags) => {
+  const count = shiftCount(b, bits) % BigInt(bits);
+  if (shiftCount(b, bits) === 0n) return { value: a, rflags };
+  const value = truncate((a << count) | (a >> (BigInt(bits) - count)), bits);
+  const carry = value & 1n;
+  const overflow = signBit(value, bits) !== (carry === 1n);
+  return { value, rflags: (rflags & ~(CF | OF)) | carry | (overflow ? OF : 0n) };
+};
+export const ror: AluOperation = (a, b, bits, rflags) => {
+  const count = shiftCount(b, bits) % BigInt(bits);
+  if (shiftCount(b, bits) === 0n) return { value: a, rflags };
+  const value = truncate((a >> count) | (a << (BigInt(bits) - count)), bits);
+  const top = signBit(value, bits);
+  const overflow = top !== signBit(value << 1n, bits);
+  return { value, rflags: (rflags & ~(CF | OF)) | (top ? CF : 0n) | (overflow ? OF : 0n) };
+};
+
+/** Signed multiplication into one register: CF and OF tell that the product did not fit; the other flags are undefined. */
+export const imul: AluOperation = (a, b, bits, rflags) => {
+  const product = BigInt.asIntN(bits, a) * BigInt.asIntN(bits, b);
+  const fits = BigInt.asIntN(bits, product) === product;
+  return { value: truncate(product, bits), rflags: (rflags & ~(CF | OF)) | (fits ? 0n : CF | OF) };
+};

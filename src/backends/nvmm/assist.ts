@@ -30,6 +30,21 @@ export type MemoryResult =
   /** libnvmm cannot execute it. */
   | { done: undefined; errno: number };
 
+/** What a string instruction moves in one batch. */
+export interface StringTransfer {
+  readonly elements: Uint8Array;
+  /** Bytes of `elements` moved before. */
+  readonly at: number;
+  readonly elementBytes: number;
+}
+
+export type StringResult =
+  /** Bytes moved, and what INS stored to memory that nothing backs. */
+  { done: true; moved: number; stores: readonly Store[] } | Exclude<MemoryResult, { done: true }>;
+
+/** Bytes of the widest access that becomes one exit. */
+const WIDEST = 8;
+
 /**
  * libnvmm's assists for one vCPU. Their callbacks want answers while C waits, and scripts give theirs between two runs; so
  * an instruction is tried, its first unanswered load noted, its effects taken back by the caller, and once the answer is
@@ -47,6 +62,8 @@ export class NvmmAssist implements Disposable {
   #answered = 0;
   #unanswered: { gpa: number; bytes: number } | undefined;
   #stores: Store[] = [];
+  /** Widest access to hand on as one. */
+  #pieceBytes = WIDEST;
   /** Elements of a string instruction: where they come from or go to. */
   #port: Uint8Array = new Uint8Array(0);
   #portAt = 0;
@@ -62,11 +79,7 @@ export class NvmmAssist implements Disposable {
 
   /** Executes the instruction behind a MEMORY exit, with answers to its first loads. */
   memory(answers: readonly Uint8Array[]): MemoryResult {
-    this.#register();
-    this.#answers = answers;
-    this.#answered = 0;
-    this.#unanswered = undefined;
-    this.#stores = [];
+    this.#begin(answers, WIDEST);
     const failure = this.#system.functions.nvmm_assist_mem(this.#machine, this.#vcpu);
     const errno = failure === 0 ? 0 : this.#system.library.errno();
     this.#rethrow();
@@ -79,22 +92,34 @@ export class NvmmAssist implements Disposable {
   /**
    * Executes one batch of a string instruction behind an IO exit.
    *
-   * @param elements Data of INS to hand out, or room for what OUTS gives; from `at` on.
-   * @returns Bytes moved, or the errno of a failure as a negative number.
+   * @param transfer Data of INS to hand out, or room for what OUTS gives; from `at` on. `answers`: to loads of OUTS from
+   *   memory that nothing backs.
    */
-  string(elements: Uint8Array, at: number): number {
-    this.#register();
-    this.#port = elements;
-    this.#portAt = at;
+  string(transfer: StringTransfer, answers: readonly Uint8Array[]): StringResult {
+    this.#begin(answers, transfer.elementBytes);
+    this.#port = transfer.elements;
+    this.#portAt = transfer.at;
     const failure = this.#system.functions.nvmm_assist_io(this.#machine, this.#vcpu);
     const errno = failure === 0 ? 0 : this.#system.library.errno();
     this.#rethrow();
-    return failure === 0 ? this.#portAt - at : -errno;
+    const unanswered = this.#unanswered as { gpa: number; bytes: number } | undefined;
+    if (unanswered !== undefined) return { done: false, ...unanswered };
+    if (failure !== 0) return { done: undefined, errno };
+    return { done: true, moved: this.#portAt - transfer.at, stores: this.#stores };
   }
 
   [Symbol.dispose](): void {
     this.#callbacks?.[Symbol.dispose]();
     this.#callbacks = undefined;
+  }
+
+  #begin(answers: readonly Uint8Array[], pieceBytes: number): void {
+    this.#register();
+    this.#answers = answers;
+    this.#pieceBytes = pieceBytes;
+    this.#answered = 0;
+    this.#unanswered = undefined;
+    this.#stores = [];
   }
 
   /** Registering is a copy inside the library, no system call; made at the first need. */
@@ -134,8 +159,15 @@ export class NvmmAssist implements Disposable {
     this.#portAt = at + data.length;
   }
 
+  /** A string instruction's memory comes in one access of many elements: one after the other here. */
   #onMemory(gpa: number, isWrite: boolean, data: Uint8Array): void {
-    if (this.#unanswered !== undefined) return; // tried in vain from here on
+    for (let at = 0; at < data.length; at += this.#pieceBytes) {
+      if (this.#unanswered !== undefined) return; // tried in vain from here on
+      this.#onPiece(gpa + at, isWrite, data.subarray(at, Math.min(at + this.#pieceBytes, data.length)));
+    }
+  }
+
+  #onPiece(gpa: number, isWrite: boolean, data: Uint8Array): void {
     if (isWrite) {
       if (this.direct?.({ gpa, isWrite, data }) !== true) this.#stores.push({ gpa, data: data.slice() });
       return;

@@ -193,6 +193,10 @@ export class Completion {
     if (((this.#words[FLAGS] as number) & INT_SHADOW) !== 0) events.endShadow();
   }
 
+  #endShadow(): void {
+    if (((this.#words[FLAGS] as number) & INT_SHADOW) !== 0) this.#parts.events.endShadow();
+  }
+
   #npc(word: number): NextPc {
     return { low: this.#words[word] as number, high: this.#words[word + 1] as number };
   }
@@ -237,20 +241,53 @@ export class Completion {
     const port = this.#halves[IO_PORT] as number;
     const size = this.#bytes[IO_OPERAND_SIZE] as PioSize;
     const count = this.#stringCount(size);
-    if (this.#bytes[IO_IN] === 0) {
-      const room = new Uint8Array(count * size);
-      const moved = this.#moveString(room);
-      if (typeof moved !== "number") return moved;
-      return { kind: "pioOut", port, size, count: moved / size, data: room.subarray(0, moved) };
-    }
+    if (this.#bytes[IO_IN] === 0) return this.#outs(new Uint8Array(count * size), 0, []);
     const data = new Uint8Array(count * size).fill(0xff);
     const exit: ExitOf<"pioIn"> = { kind: "pioIn", port, size, count, data };
     return this.#wait(exit, () => {
-      const elements = data;
-      if (exit.data !== elements) elements.set(exit.data.subarray(0, elements.length));
-      const moved = this.#moveString(elements);
-      return typeof moved === "number" ? undefined : moved;
+      if (exit.data !== data) data.set(exit.data.subarray(0, data.length));
+      return this.#ins(data);
     });
+  }
+
+  /** Gathers what OUTS sends, `at` bytes of which are there already. A load that nothing backs asks the script first. */
+  #outs(room: Uint8Array, at: number, answers: readonly Uint8Array[]): Exit | undefined {
+    const { state, assist } = this.#parts;
+    const elementBytes = this.#bytes[IO_OPERAND_SIZE] as PioSize;
+    const port = this.#halves[IO_PORT] as number;
+    let moved = at;
+    while (moved < room.length) {
+      state.flush();
+      state.keepGprs();
+      const result = assist.string({ elements: room, at: moved, elementBytes }, answers);
+      if (result.done === false) {
+        state.restoreGprs();
+        const start = moved;
+        return this.#askLoad(result, (answer) => this.#outs(room, start, [...answers, answer]));
+      }
+      if (result.done === undefined && moved === 0) return this.#failure([BigInt(result.errno)]);
+      if (result.done === undefined || result.moved === 0) break;
+      moved += result.moved;
+      answers = [];
+    }
+    this.#endShadow();
+    return { kind: "pioOut", port, size: elementBytes, count: moved / elementBytes, data: room.subarray(0, moved) };
+  }
+
+  /** Hands out what INS reads. Stores that nothing backs become exits. */
+  #ins(elements: Uint8Array): Exit | undefined {
+    const { state, assist } = this.#parts;
+    const elementBytes = this.#bytes[IO_OPERAND_SIZE] as PioSize;
+    const stores: Store[] = [];
+    for (let moved = 0; moved < elements.length; ) {
+      state.flush();
+      const result = assist.string({ elements, at: moved, elementBytes }, []);
+      if (result.done !== true) return moved === 0 ? this.#failure([]) : this.#stores(stores);
+      if (result.moved === 0) break;
+      moved += result.moved;
+      stores.push(...result.stores);
+    }
+    return this.#stores(stores);
   }
 
   /** Elements to move in one exit. */
@@ -262,22 +299,6 @@ export class Completion {
     const high = addressSize === 8 ? state.gprHigh(RCX) : 0;
     const most = STRING_BYTES / size;
     return high !== 0 ? most : Math.max(1, Math.min(low, most));
-  }
-
-  /** Lets libnvmm move the elements, in batches of its own size. Returns bytes moved, or the exit for a failure. */
-  #moveString(elements: Uint8Array): number | Exit {
-    const { state, assist } = this.#parts;
-    let moved = 0;
-    while (moved < elements.length) {
-      state.flush();
-      // The batch is bounded by RCX, which the exit's count already is; by size, where RCX goes on, it is libnvmm's 32.
-      const step = assist.string(elements, moved);
-      if (step < 0 && moved === 0) return this.#failure([BigInt(-step)]);
-      if (step <= 0) break;
-      moved += step;
-    }
-    if (((this.#words[FLAGS] as number) & INT_SHADOW) !== 0) this.#parts.events.endShadow();
-    return moved;
   }
 
   // ---- memory
@@ -308,17 +329,17 @@ export class Completion {
     if (target !== undefined && before !== undefined) target.set(before);
     const { gpa, prot } = this.#view.u.mem;
     if (result.done === undefined) return this.#failure([BigInt(gpa), BigInt(prot), BigInt(result.errno)]);
-    const exit: ExitOf<"mmioRead"> = {
-      kind: "mmioRead",
-      gpa: result.gpa,
-      data: new Uint8Array(result.bytes).fill(0xff),
-    };
-    return this.#wait(exit, () => this.#execute([...answers, exit.data.slice()]));
+    return this.#askLoad(result, (answer) => this.#execute([...answers, answer]));
+  }
+
+  #askLoad({ gpa, bytes }: { gpa: number; bytes: number }, answered: (answer: Uint8Array) => Exit | undefined): Exit {
+    const exit: ExitOf<"mmioRead"> = { kind: "mmioRead", gpa, data: new Uint8Array(bytes).fill(0xff) };
+    return this.#wait(exit, () => answered(exit.data.slice()));
   }
 
   /** Executed: its stores become exits, one after the other. */
   #stores(stores: readonly Store[]): Exit | undefined {
-    if (((this.#words[FLAGS] as number) & INT_SHADOW) !== 0) this.#parts.events.endShadow();
+    this.#endShadow();
     const exits = stores.map(({ gpa, data }): Exit => ({ kind: "mmioWrite", gpa, data }));
     const [first, ...rest] = exits;
     this.#stashed.push(...rest);

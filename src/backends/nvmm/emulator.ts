@@ -93,6 +93,8 @@ function makeTables({ Mnemonic: m }: Iced): NonNullable<typeof tables> {
       [m.Sal, change(alu.shl)],
       [m.Shr, change(alu.shr)],
       [m.Sar, change(alu.sar)],
+      [m.Rol, change(alu.rol)],
+      [m.Ror, change(alu.ror)],
       [m.Cmp, compare(alu.sub)],
       [m.Test, compare(alu.and)],
       [m.Bt, compare(alu.bt)],
@@ -166,6 +168,7 @@ class Emulation {
     const vectorBytes = vectorMoves.get(mnemonic);
     if (moves.has(mnemonic)) this.#move(mnemonic === m.Movsx || mnemonic === m.Movsxd);
     else if (operation !== undefined) this.#binary(operation);
+    else if (mnemonic === m.Imul) this.#multiply();
     else if (mnemonic === m.Xchg || mnemonic === m.Xadd) this.#exchange(mnemonic === m.Xadd);
     else if (mnemonic === m.Cmpxchg) this.#compareExchange();
     else if (mnemonic === m.Movbe) this.#moveSwapped();
@@ -197,6 +200,17 @@ class Emulation {
     this.#beyond(bits, b);
     const { value, rflags } = run(this.#read(0), b, bits, this.#state.readGpr(RFLAGS));
     if (writes) this.#write(0, value);
+    this.#writes.push(() => this.#state.writeGpr(RFLAGS, rflags));
+  }
+
+  /** IMUL with two or three operands; the form into RDX:RAX is left out. */
+  #multiply(): void {
+    const { opCount } = this.#instruction;
+    if (opCount < 2) throw new Unfinished({ done: undefined, errno: ENODEV });
+    const bits = this.#operandBits(0);
+    const [a, b] = opCount === 2 ? [this.#read(0), this.#read(1)] : [this.#read(1), this.#read(2)];
+    const { value, rflags } = alu.imul(a, alu.truncate(b, bits), bits, this.#state.readGpr(RFLAGS));
+    this.#write(0, value);
     this.#writes.push(() => this.#state.writeGpr(RFLAGS, rflags));
   }
 

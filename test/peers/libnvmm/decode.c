@@ -125,6 +125,11 @@ bool is_string(const struct insn *i) {
   return (c >= 0x6C && c <= 0x6F) || (c >= 0xA4 && c <= 0xA7) || (c >= 0xAA && c <= 0xAF);
 }
 
+static bool is_port(const struct insn *i) {
+  int c = i->opcode;
+  return (c >= 0x6C && c <= 0x6F) || (c >= 0xE4 && c <= 0xE7) || (c >= 0xEC && c <= 0xEF);
+}
+
 static bool byte_sized(const struct insn *i) {
   int c = i->opcode;
   if (c < 0x40) return (c & 7) == 0 || (c & 7) == 2 || (c & 7) == 4;
@@ -169,8 +174,11 @@ int decode(const uint8_t *bytes, int n, const struct nvmm_x64_state *s, uint64_t
   bool op66 = false, ad67 = false, rip_relative = false;
   *i = (struct insn){.segover = -1, .seg = NVMM_X64_SEG_DS};
   if (n > 15) n = 15;
-  while (at < n && prefix(bytes[at], i, &op66, &ad67)) at++;
-  if (bits == 64 && at < n && (bytes[at] & 0xf0) == 0x40) i->rex = bytes[at++];
+  for (; at < n; at++) { /* a REX that a legacy prefix follows counts for nothing */
+    if (bits == 64 && (bytes[at] & 0xf0) == 0x40) i->rex = bytes[at];
+    else if (prefix(bytes[at], i, &op66, &ad67)) i->rex = 0;
+    else break;
+  }
   if (at >= n) return -1;
   int flags;
   i->opcode = bytes[at++];
@@ -188,6 +196,7 @@ int decode(const uint8_t *bytes, int n, const struct nvmm_x64_state *s, uint64_t
   }
   i->opsize = i->rex & 8 ? 8 : (bits == 16) != op66 ? 2 : 4;
   if (byte_sized(i)) i->opsize = 1;
+  if (is_port(i) && i->opsize == 8) i->opsize = 4;
   i->adsize = bits == 64 ? (ad67 ? 4 : 8) : (bits == 16) != ad67 ? 2 : 4;
   if (i->segover >= 0) i->seg = i->segover;
   if (flags & M) {

@@ -147,7 +147,7 @@ static uint64_t pio_data(const struct vcpu *v) {
 
 static bool explains_out(struct vcpu *v, struct nvmm_x64_state *s, uint64_t unused, const struct insn *i) {
   (void)unused;
-  int size = i->opsize == 8 ? 4 : i->opsize;
+  int size = i->opsize;
   if (v->run->io.size != size) return false;
   bool immediate = i->opcode == 0xE6 || i->opcode == 0xE7, by_dx = i->opcode == 0xEE || i->opcode == 0xEF;
   bool string = i->opcode == 0x6E || i->opcode == 0x6F;

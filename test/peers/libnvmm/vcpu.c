@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* AMD's VMEXIT_NPF. */
+enum { NESTED_PAGE_FAULT = 0x400 };
 enum { FLAG_IF = 0x200, FLAG_DF = 0x400, SYNCED = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS };
 #define MEMORY_STATE (NVMM_X64_STATE_GPRS | NVMM_X64_STATE_SEGS | NVMM_X64_STATE_CRS | NVMM_X64_STATE_MSRS)
 
@@ -198,6 +200,14 @@ static int decode_at_rip(struct vcpu *v, const struct nvmm_x64_state *s, uint8_t
   return decode(bytes, *n, s, s->gprs[NVMM_X64_GPR_RIP], i);
 }
 
+static void describe_io(struct nvmm_x86_exit_io *io, const struct nvmm_x64_state *s, const struct insn *i) {
+  io->str = is_string(i);
+  io->rep = io->str && i->rep;
+  io->seg = (int8_t)(io->str && peer_options[O_INTEL] ? i->seg : -1);
+  io->address_size = (uint8_t)i->adsize;
+  io->npc = next_pc(s, s->gprs[NVMM_X64_GPR_RIP], i->len);
+}
+
 static uint64_t exit_io(struct vcpu *v, struct nvmm_x64_state *s) {
   struct kvm_run *run = v->run;
   struct kvm_vcpu_events events = run->s.regs.events;
@@ -227,12 +237,12 @@ static uint64_t exit_io(struct vcpu *v, struct nvmm_x64_state *s) {
       i = done;
     }
   }
-  if (!known) die("cannot find the instruction of an I/O exit at RIP %#lx", rip);
-  io->str = is_string(&i);
-  io->rep = io->str && i.rep;
-  io->seg = (int8_t)(!io->str ? -1 : peer_options[O_INTEL] ? i.seg : -1);
-  io->address_size = (uint8_t)i.adsize;
-  io->npc = next_pc(s, s->gprs[NVMM_X64_GPR_RIP], i.len);
+  if (!known) {
+    n = fetch_code(v->mach, s, rip - 8, bytes, 15);
+    die("cannot find the instruction of an I/O exit (port %#x, %u bytes) around RIP %#lx: %02x %02x %02x %02x %02x %02x %02x %02x | %02x %02x %02x %02x",
+        run->io.port, run->io.size, rip, bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]);
+  }
+  describe_io(io, s, &i);
   put_back(v, s, &events);
   return NVMM_VCPU_EXIT_IO;
 }
@@ -250,14 +260,23 @@ static uint64_t exit_memory(struct vcpu *v, struct nvmm_x64_state *s) {
   if (known) known = decode_at_rip(v, s, bytes, &n, &i) > 0;
   struct nvmm_x64_state kept = *s;
   settle(v, s, !store && known ? &i : NULL);
+  put_back(v, &kept, &events);
+  if (!known) { /* a CALL, an exception or the like, to a stack that nothing backs: no assist could go on from there either */
+    v->exit->u.inv.hwcode = NESTED_PAGE_FAULT;
+    return NVMM_VCPU_EXIT_INVALID;
+  }
+  if (i.opcode == 0x6E || i.opcode == 0x6F) { /* a processor exits for the port before OUTS loads */
+    struct nvmm_x86_exit_io io = {.port = (uint16_t)kept.gprs[NVMM_X64_GPR_RDX], .operand_size = (uint8_t)i.opsize};
+    describe_io(&io, &kept, &i);
+    v->exit->u.io = io;
+    return NVMM_VCPU_EXIT_IO;
+  }
   mem->gpa = gpa;
-  mem->prot = store || (known && writes_memory(&i) && !is_string(&i)) ? NVMM_PROT_WRITE : NVMM_PROT_READ;
-  if (!peer_options[O_INTEL] && known) {
+  mem->prot = store || (writes_memory(&i) && !is_string(&i)) ? NVMM_PROT_WRITE : NVMM_PROT_READ;
+  if (!peer_options[O_INTEL]) {
     mem->inst_len = (uint8_t)n;
     memcpy(mem->inst_bytes, bytes, (size_t)n);
   }
-  if (!known) violation("the peer cannot tell where the store to GPA %#lx began", gpa);
-  put_back(v, &kept, &events);
   return NVMM_VCPU_EXIT_MEMORY;
 }
 

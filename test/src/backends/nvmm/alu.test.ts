@@ -21,6 +21,10 @@ test.each([
   ["shl", 8, 0x81n, 32n, alu.ZF, 0x81n, alu.ZF],
   ["shr", 8, 0x81n, 1n, 0n, 0x40n, alu.CF | alu.OF],
   ["sar", 8, 0x81n, 1n, 0n, 0xc0n, alu.CF | alu.SF | alu.PF],
+  ["rol", 8, 0x81n, 1n, alu.ZF, 0x03n, alu.ZF | alu.CF | alu.OF],
+  ["ror", 16, 0x8001n, 1n, 0n, 0xc000n, alu.CF],
+  ["imul", 16, 0x7fffn, 2n, 0n, 0xfffen, alu.CF | alu.OF],
+  ["imul", 32, 0xffffffffn, 7n, alu.CF, 0xfffffff9n, 0n],
   ["bts", 32, 0n, 33n, 0n, 2n, 0n],
   ["btr", 32, 2n, 1n, 0n, 0n, alu.CF],
 ] as const)("%s of %d bits: 0x%s and 0x%s", (name, bits, a, b, before, value, flags) => {

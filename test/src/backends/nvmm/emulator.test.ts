@@ -60,6 +60,11 @@ const INSTRUCTIONS = [
   "shl byte [ebx+4], cl",
   "shr word [ebx+4], 3",
   "sar dword [ebx+4], 4",
+  "rol byte [ebx+4], 3",
+  "ror dword [ebx+4], 1",
+  "imul eax, [ebx+4]",
+  "imul cx, [ebx+4], 0x123",
+  "imul edx, [ebx+4], -5",
   "sete [ebx+4]",
   "setnz [ebx+4]",
   "setb [ebx+4]",
@@ -97,6 +102,8 @@ const RFLAGS_STATUS = 0x8d5n;
 /** KVM's emulator shifts natively: AF after a shift, and OF after one by more than 1, are the processor's own affair. */
 const UNDEFINED: readonly [RegExp, bigint][] = [
   [/^(shl|shr|sar)/, 0x810n],
+  [/^(rol|ror)/, 0x800n],
+  [/^imul/, 0xd4n],
   [/^(bt|bts|btr|btc) /, 0x894n],
   [/^(and|or|xor|test) /, 0x10n],
 ];

@@ -105,6 +105,36 @@ describe.each(PEER_SYSTEMS)(`NVMM exits on %s${skipped}`, (system) => {
     expect((guest.next() as ExitOf<"pioOut">).data).toEqual(Uint8Array.of(4, 3, 2, 1));
   });
 
+  test("INS into MMIO is its elements, then stores; OUTS from MMIO is loads, then its elements", () => {
+    using guest = boot(
+      rig,
+      asm.real16`mov ax, 0xf000
+      mov es, ax
+      mov ds, ax
+      mov dx, 0x60
+      mov di, 8
+      mov cx, 2
+      rep insw
+      mov si, 4
+      mov cx, 3
+      rep outsb
+      hlt`,
+    );
+    const input = guest.next() as ExitOf<"pioIn">;
+    expect([input.size, input.count]).toEqual([2, 2]);
+    input.data.set([1, 2, 3, 4]);
+    expect(guest.next()).toEqual({ kind: "mmioWrite", gpa: 0xf0008, data: Uint8Array.of(1, 2) });
+    expect(guest.next()).toEqual({ kind: "mmioWrite", gpa: 0xf000a, data: Uint8Array.of(3, 4) });
+    for (const i of [0, 1, 2]) {
+      const load = guest.next() as ExitOf<"mmioRead">;
+      expect([load.kind, load.gpa, load.data.length]).toEqual(["mmioRead", 0xf0004 + i, 1]);
+      load.data[0] = 0x50 + i;
+    }
+    const data = Uint8Array.of(0x50, 0x51, 0x52);
+    expect(guest.next()).toEqual({ kind: "pioOut", port: 0x60, size: 1, count: 3, data });
+    expect(guest.next().kind).toBe("hlt");
+  });
+
   test("a plain port exit costs no system call but the run", () => {
     using guest = boot(
       rig,
