@@ -136,9 +136,12 @@ export interface Registers
  */
 export class Registers {
   readonly #access: RegisterAccess;
+  readonly #onSystemWrite: (() => void) | undefined;
 
-  constructor(access: RegisterAccess) {
+  /** @param onSystemWrite Called when a segment, a table or a control register is written. */
+  constructor(access: RegisterAccess, onSystemWrite?: () => void) {
     this.#access = access;
+    this.#onSystemWrite = onSystemWrite;
   }
 
   static {
@@ -163,21 +166,30 @@ export class Registers {
       define(
         name,
         (self) => self.#access.readSegment(name),
-        (self, value) => self.#access.writeSegment(name, value),
+        (self, value) => {
+          self.#access.writeSegment(name, value);
+          self.#onSystemWrite?.();
+        },
       );
     }
     for (const name of TABLE_NAMES) {
       define(
         name,
         (self) => self.#access.readTable(name),
-        (self, value) => self.#access.writeTable(name, value),
+        (self, value) => {
+          self.#access.writeTable(name, value);
+          self.#onSystemWrite?.();
+        },
       );
     }
     for (const name of CONTROL_NAMES) {
       define(
         name,
         (self) => self.#access.readControl(name),
-        (self, value) => self.#access.writeControl(name, value),
+        (self, value) => {
+          self.#access.writeControl(name, value);
+          self.#onSystemWrite?.();
+        },
       );
     }
     for (const name of DEBUG_NAMES) {

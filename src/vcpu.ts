@@ -1,8 +1,9 @@
 import type { BackendVcpu, Capabilities, CpuidEntry, DebugRequest, VcpuState } from "./backend.ts";
 import type { Mode, ModeOptions, ModeSetup } from "./boot/mode.ts";
 import { type Buses, dispatch } from "./dispatch.ts";
-import { CapabilityError, DisposedError } from "./errors.ts";
+import { CapabilityError, DisposedError, GuestStateError, SyscallError } from "./errors.ts";
 import type { Exit } from "./exit.ts";
+import type { StateAuthority, StateViolation } from "./inspect/state-violation.ts";
 import { checkLimits, deadlineOf, type RunLimits } from "./limits.ts";
 import type { GuestMemory } from "./memory.ts";
 import { type RegisterAccess, Registers } from "./registers.ts";
@@ -29,6 +30,9 @@ export interface Loadable {
 
 const MODE_OF_BITS = { 16: "real16", 32: "prot32", 64: "long64" } as const satisfies Record<number, Mode>;
 
+/** "Genu" of "GenuineIntel". */
+const GENUINE_INTEL_EBX = 0x756e6547;
+
 /** External interrupts a vCPU holds until the guest can take them. */
 const MAX_PENDING_INTERRUPTS = 256;
 
@@ -50,12 +54,16 @@ export class Vcpu implements Disposable {
   #windowWanted = false;
   #engine: BackendVcpu | undefined;
   #exits = 0;
+  /** The script wrote system registers before the first run: nothing but a check tells what is wrong with them. */
+  #unchecked = false;
 
   constructor(engine: BackendVcpu, owner: VcpuOwner) {
     this.id = engine.id;
     this.#engine = engine;
     this.#owner = owner;
-    this.registers = new Registers(engine.registers);
+    this.registers = new Registers(engine.registers, () => {
+      this.#unchecked = this.#exits === 0;
+    });
   }
 
   /** Exits since this vCPU was made. */
@@ -72,13 +80,16 @@ export class Vcpu implements Disposable {
    * Enters the guest once and returns its next exit, whatever it is: no device is asked. The answer to the exit before
    * (its `data`, `value` or `error` as they are now) is taken first.
    *
-   * @throws {SyscallError} when the engine refuses to run.
+   * @throws {GuestStateError} for a state that no processor enters, naming bit and rule: before the first run when the
+   *   script wrote segments, tables or control registers, later when the engine refuses it.
+   * @throws {SyscallError} when the engine refuses to run for another reason.
    */
   enter(): Exit {
     const engine = this.#live();
+    if (this.#unchecked) this.#checkState();
     for (;;) {
       if (this.#pending.length > 0) this.#deliver(engine);
-      const exit = engine.run();
+      const exit = this.#runEngine(engine);
       if (exit.kind === "irqWindow" && this.#pending.length > 0 && !this.#windowWanted) continue;
       this.#exits++;
       for (const observer of this.#owner.observers) observer(exit, this);
@@ -227,6 +238,18 @@ export class Vcpu implements Disposable {
     this.#live().restoreState(state);
   }
 
+  /**
+   * What is wrong with the state the vCPU is in: each broken rule of the manuals with the bit that breaks it, by the
+   * processor's vendor. Empty when it can be entered.
+   */
+  validate(): StateViolation[] {
+    const { guestStateOf } = require("./inspect/guest-state.ts") as typeof import("./inspect/guest-state.ts");
+    const { validateState } = require("./inspect/validate.ts") as typeof import("./inspect/validate.ts");
+    const enforcedBy: StateAuthority[] = [this.#vendor()];
+    if (this.#owner.backend.name === "kvm") enforcedBy.push("kvm");
+    return validateState(guestStateOf(this.access), { enforcedBy, memory: this.#owner.memory });
+  }
+
   /** For the VM's own run loop. */
   setDeadline(deadlineMs: number | undefined): void {
     this.#live().setDeadline(deadlineMs);
@@ -251,6 +274,33 @@ export class Vcpu implements Disposable {
   [Symbol.dispose](): void {
     this.#engine?.[Symbol.dispose]();
     this.#engine = undefined;
+  }
+
+  #runEngine(engine: BackendVcpu): Exit {
+    try {
+      return engine.run();
+    } catch (error) {
+      if (error instanceof SyscallError && error.code === "EINVAL") this.#checkState(error);
+      throw error;
+    }
+  }
+
+  /** @throws {GuestStateError} when the state breaks a rule. */
+  #checkState(cause?: SyscallError): void {
+    const violations = this.validate();
+    this.#unchecked = false;
+    if (violations.length === 0) return;
+    // Refused before anything ran: the next run is the first one still.
+    this.#unchecked = cause === undefined;
+    throw new GuestStateError(violations, {
+      remedy: "mend the registers it names, or let enterMode() set them",
+      ...(cause === undefined ? {} : { cause }),
+    });
+  }
+
+  #vendor(): "intel" | "amd" {
+    const { ebx } = this.cpuid().find(({ leaf }) => leaf === 0) ?? { ebx: GENUINE_INTEL_EBX };
+    return ebx === GENUINE_INTEL_EBX ? "intel" : "amd";
   }
 
   #deliver(engine: BackendVcpu): void {

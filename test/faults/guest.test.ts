@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { asm } from "../../src/asm/index.ts";
-import { DeviceError, DisposedError } from "../../src/errors.ts";
+import { DeviceError, DisposedError, GuestStateError } from "../../src/errors.ts";
 import type { ExitOf } from "../../src/exit.ts";
 import { guestStateOf } from "../../src/inspect/guest-state.ts";
 import { validateState } from "../../src/inspect/validate.ts";
@@ -19,12 +19,15 @@ const OUTS = asm.real16`
     jmp again`;
 
 describe.skipIf(noKvm !== "")(`a guest that goes wrong${noKvm}`, () => {
-  test("a state that KVM refuses ends vm.run() with its EINVAL, and the validator names what is wrong", async () => {
+  test("a state that KVM refuses ends vm.run() as GuestStateError, naming the bit and the rule", async () => {
     using guest = kvmGuest(OUTS, { mode: "prot32" });
     guest.vcpu.registers.cr0 = (guest.vcpu.registers.cr0 & ~0x60000000n) | 0x20000000n;
-    await expect(guest.vm.run({ timeoutMs: 1000 })).rejects.toMatchObject({ code: "EINVAL", call: "ioctl(KVM_RUN)" });
-    const violations = validateState(guestStateOf(guest.vcpu.access), { enforcedBy: ["kvm"] });
-    expect(violations.map(({ what }) => what)).toEqual(["CR0.NW is 1 and CR0.CD is 0"]);
+    const refusal = await guest.vm.run({ timeoutMs: 1000 }).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    expect(refusal).toBeInstanceOf(GuestStateError);
+    expect((refusal as GuestStateError).violations.map(({ what }) => what)).toEqual(["CR0.NW is 1 and CR0.CD is 0"]);
   });
 
   test("code in memory that nothing backs ends vm.run() as failed, with the internal error and its address", async () => {
