@@ -304,7 +304,6 @@ function productIsExact(e: Emit, shape: Shape, _r: Source, a: Source, b: Source)
 
 /** The error of a sum (Knuth) is nothing. */
 function sumIsExact(name: "add" | "sub"): NonNullable<Computation["exact"]> {
-  const opposite = name === "add" ? "sub" : "add";
   return (e, shape, r, a, b) => {
     const { code } = e;
     const lane = laneName(shape);
@@ -312,23 +311,22 @@ function sumIsExact(name: "add" | "sub"): NonNullable<Computation["exact"]> {
     a();
     code.simd(Simd[`${lane}_sub`]);
     const t = keep(e);
-    // (a - (r - t)) + (±b - t), which is nothing when the two are opposite.
+    // ((r - t) - a) - (±b - t), which must be nothing. A difference of infinities, where t overflowed, is a NaN.
     r();
     code.get(t);
     code.simd(Simd[`${lane}_sub`]);
     a();
     code.simd(Simd[`${lane}_sub`]);
+    b();
+    code.get(t);
     if (name === "add") {
-      b();
-      code.get(t);
+      code.simd(Simd[`${lane}_sub`]);
       code.simd(Simd[`${lane}_sub`]);
     } else {
-      code.v128(0n, 0n);
-      b();
-      code.get(t);
-      code.simd(Simd[`${lane}_${opposite}`]);
-      code.simd(Simd[`${lane}_sub`]);
+      code.simd(Simd[`${lane}_add`]);
+      code.simd(Simd[`${lane}_add`]);
     }
+    code.v128(0n, 0n);
     code.simd(Simd[`${lane}_eq`]);
     allSet(e, shape);
   };
