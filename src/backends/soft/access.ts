@@ -2,7 +2,7 @@ import type { Cpu } from "./cpu.ts";
 import type { Watchpoints } from "./debug.ts";
 import { type Access, pagingOn, type Walk, walk } from "./paging.ts";
 import { markDirty, type RamSlot } from "./ram.ts";
-import { Seg, SegIndex, State, Tlb, Vector } from "./state.ts";
+import { Seg, SegIndex, State, Tlb, tlbTable, Vector } from "./state.ts";
 import { answer } from "./system/ports.ts";
 import { INFO_SEGMENT_SHIFT, INFO_SYSTEM, INFO_USER, INFO_WRITE } from "./translate/emitter.ts";
 
@@ -60,6 +60,14 @@ export class MemoryAccess {
   slowStore(low: number, high: number, info: number): number {
     const pieces = this.#translate(low, high, info & 0xff, info | INFO_WRITE);
     if (pieces === undefined || this.#mustRetry(pieces)) return 1;
+    const [first] = pieces;
+    if (pieces.length === 1 && first?.slot !== undefined && !first.slot.readOnly) {
+      this.#touch(first);
+      const cpu = this.#cpu;
+      const from = cpu.base + State.scratch;
+      cpu.ram.bytes.copyWithin(first.slot.host + (first.gpa - first.slot.gpa), from, from + first.bytes);
+      return 0;
+    }
     const { scratch } = this.#scratch(info & 0xff);
     for (const piece of pieces) this.#writePiece(piece, scratch);
     return 0;
@@ -294,7 +302,7 @@ export class MemoryAccess {
     }
     const slot = cpu.ram.find(found.page);
     if (slot !== undefined && !system)
-      this.#fill(low, high, user, found, slot, pagingOn(state) && found.userPage && !user);
+      this.#fill(low, high, { user, write }, found, slot, pagingOn(state) && found.userPage && !user);
     return { gpa: found.page + (low & 0xfff), at, bytes, slot };
   }
 
@@ -302,29 +310,29 @@ export class MemoryAccess {
   #fill(
     low: number,
     high: number,
-    user: boolean,
+    kind: { user: boolean; write: boolean },
     found: Extract<Walk, { ok: true }>,
     slot: RamSlot,
     otherwise: boolean,
   ): void {
     const cpu = this.#cpu;
+    const { user, write } = kind;
     // Supervisor access to user pages depends on AC under SMAP: asked again each time.
     if (otherwise && (cpu.cr4 & 0x20_0000) !== 0) return;
     if (this.watchpoints?.active && this.watchpoints.onPage(low, high)) return;
-    const index =
-      (State.tlb + (user ? Tlb.entries * Tlb.size : 0) + ((low >>> 12) & (Tlb.entries - 1)) * Tlb.size) >> 2;
+    if (write && !this.#mayWrite(found, slot)) return;
+    const at = (tlbTable(user, write) + ((low >>> 12) & (Tlb.entries - 1)) * Tlb.size) >> 2;
     const { i32 } = cpu;
     const page = low & ~0xfff;
-    const writable =
-      found.canWrite &&
-      !slot.readOnly &&
-      !cpu.tracker.isCodePage(found.page) &&
-      (slot.dirty === undefined || isDirty(slot, found.page));
-    i32[index] = page;
-    i32[index + 1] = high;
-    i32[index + 2] = writable ? page : -1;
-    i32[index + 3] = writable ? high : -1;
-    i32[index + 4] = (slot.host + (found.page - slot.gpa) - page) | 0;
+    i32[at] = page;
+    i32[at + 1] = high;
+    i32[at + 2] = (slot.host + (found.page - slot.gpa) - page) | 0;
+  }
+
+  /** Whether writes to the page need nobody's attention. */
+  #mayWrite(found: Extract<Walk, { ok: true }>, slot: RamSlot): boolean {
+    if (!found.canWrite || slot.readOnly || this.#cpu.tracker.isCodePage(found.page)) return false;
+    return slot.dirty === undefined || isDirty(slot, found.page);
   }
 
   /** Whether the pieces of a write need the one-instruction way: MMIO, or translated code. Notes the retry. */

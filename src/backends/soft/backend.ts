@@ -7,8 +7,8 @@ import { SoftVm } from "./vm.ts";
 const CAPABILITIES: Capabilities = {
   maxVcpus: MAX_VCPUS,
   maxSlots: 512,
-  irqchip: false,
-  pit: false,
+  irqchip: true,
+  pit: true,
   readOnlyMemory: true,
   dirtyLog: true,
   msrExits: true,

@@ -96,6 +96,7 @@ export class Cpu implements HelperCpu {
   readonly access: MemoryAccess;
   readonly #modes: ModeTable;
   #mode: Mode | undefined;
+  #paging: PagingState | undefined;
   #epoch = 0;
   /** One instruction at a time: MMIO and writes to code are carried out instead of retried. */
   stepping = false;
@@ -272,6 +273,7 @@ export class Cpu implements HelperCpu {
   /** Something that generated code takes for granted may have changed. */
   changeMode(): void {
     this.#mode = undefined;
+    this.#paging = undefined;
   }
 
   #tag(): void {
@@ -290,18 +292,20 @@ export class Cpu implements HelperCpu {
 
   flushTlb(): void {
     // All ones: no page has an odd tag. Addends are filled too, which does not matter.
-    this.i32.fill(-1, State.tlb >> 2, (State.tlb + 2 * Tlb.entries * Tlb.size) >> 2);
+    this.i32.fill(-1, State.tlb >> 2, (State.tlb + 4 * Tlb.entries * Tlb.size) >> 2);
+    this.#paging = undefined;
     this.forgetJumps();
   }
 
   get pagingState(): PagingState {
-    return {
+    this.#paging ??= {
       cr0: this.cr0,
       cr4: this.cr4,
       efer: this.efer,
       root: Number(this.get64(State.cr3) & 0x000f_ffff_ffff_ffe0n),
       ac: (this.get(State.eflags) & EFLAGS.AC) !== 0,
     };
+    return this.#paging;
   }
 
   /** STI and MOV SS hold interrupts off for one instruction. Called while RIP is already behind them. */

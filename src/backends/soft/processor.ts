@@ -3,6 +3,7 @@ import type { Exit, InterruptedBy } from "../../exit.ts";
 import type { Entry, Translations } from "./code/translations.ts";
 import { type Cpu, EFLAGS } from "./cpu.ts";
 import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
+import type { VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Jump, State, Vector } from "./state.ts";
 import { deliver, type Event, hasErrorCode } from "./system/interrupts.ts";
 import { SITE_JUMP, SITE_SYSTEM } from "./translate/emitter.ts";
@@ -29,6 +30,8 @@ export class Processor {
   queuedInterrupt: number | undefined;
   queuedNmi = false;
   queuedException: { vector: number; errorCode: number | undefined } | undefined;
+  /** This vCPU's part of the irqchip, where the VM has one. */
+  interrupts: VcpuInterrupts | undefined;
   #request: DebugRequest = {};
   #breakpoints = new Map<bigint, number>();
   #guestBreakpoints: { index: number; address: bigint }[] = [];
@@ -117,11 +120,12 @@ export class Processor {
 
   run(): Exit {
     this.#code.beginRun();
-    const shutdown = this.#resume();
-    if (shutdown !== undefined) return shutdown;
+    let exit = this.#resume();
     for (;;) {
-      const exit = this.#event() ?? this.#advance();
-      if (exit !== undefined) return exit;
+      exit ??= this.#event() ?? this.#advance();
+      if (exit === undefined) continue;
+      if (this.interrupts === undefined || !this.interrupts.absorb(exit)) return exit;
+      exit = this.#resume();
     }
   }
 
@@ -144,6 +148,7 @@ export class Processor {
       this.#kicked = false;
       return interrupted("kick");
     }
+    this.interrupts?.poll();
     if (this.queuedException !== undefined) {
       const { vector, errorCode } = this.queuedException;
       this.queuedException = undefined;
@@ -159,11 +164,16 @@ export class Processor {
       this.queuedInterrupt = undefined;
       return this.#deliver({ vector, errorCode: undefined, software: false, external: true });
     }
+    if (this.interrupts?.pending && this.interruptReady) {
+      const vector = this.interrupts.acknowledge();
+      return this.#deliver({ vector, errorCode: undefined, software: false, external: true });
+    }
     if (this.#windowWanted && this.interruptReady) return { kind: "irqWindow" };
     return undefined;
   }
 
   #deliver(event: Event): Exit | undefined {
+    this.interrupts?.wake();
     return deliver(this.#cpu, event) ? undefined : { kind: "shutdown" };
   }
 
@@ -178,12 +188,22 @@ export class Processor {
     if (this.#deadline !== undefined && performance.now() >= this.#deadline && !this.#restart) {
       return interrupted("timeout");
     }
-    const left = this.#limit === undefined ? UNBOUNDED : this.#limit - cpu.instructions;
+    let left = this.#limit === undefined ? UNBOUNDED : this.#limit - cpu.instructions;
     if (left <= 0 && !this.#restart) return interrupted("maxInstructions");
+    const open = (cpu.get(State.eflags) & EFLAGS.IF) !== 0;
+    if (this.interrupts?.asleep) {
+      this.interrupts.idle({ maskable: open, deadlineMs: this.#deadline });
+      return undefined;
+    }
+    if (this.interrupts !== undefined) left = Math.min(left, this.interrupts.budget);
     const breakpoint = this.#breakpoint();
     if (breakpoint !== undefined) return breakpoint === "delivered" ? undefined : breakpoint;
     const single =
-      this.#restart || this.#request.singleStep === true || (cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0;
+      this.#restart ||
+      this.#request.singleStep === true ||
+      (cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0 ||
+      // Only the shadow of STI holds it off: for one instruction.
+      (open && this.interrupts?.pending === true);
     if (single) return this.#step();
     if (this.#deadline === undefined) return this.#runSlice(Math.min(left, UNBOUNDED));
     const started = performance.now();
@@ -301,6 +321,7 @@ export class Processor {
       this.queuedNmi ||
       this.#windowWanted ||
       this.#kicked ||
+      this.interrupts?.pending === true ||
       (this.#cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0
     );
   }

@@ -82,7 +82,10 @@ export const State = {
   /** 4096 bytes: constants that x87 and vector code may place at start-up. */
   constants: 0x2000,
 
-  /** Software TLB: 1024 entries for the supervisor, then 1024 for the user; fields in `Tlb`. */
+  /**
+   * Software TLB: four tables of 1024 entries, fields in `Tlb`: pages that the supervisor may read, that it may write
+   * (without translated code on them), and the same for the user.
+   */
   tlb: 0x10000,
   /** Jump cache: 2048 entries, fields in `Jump`. */
   jumps: 0x20000,
@@ -112,15 +115,18 @@ export type SegIndex = (typeof SegIndex)[keyof typeof SegIndex];
 
 /** One TLB entry. A tag is the linear page address, or −1 (odd, so never a page) for none. */
 export const Tlb = {
-  /** i64: page that may be read. */
-  readTag: 0,
-  /** i64: page that may be written, without translated code on it. */
-  writeTag: 8,
+  /** i64. */
+  tag: 0,
   /** i32: add to the low 32 bits of the linear address for the WebAssembly address. */
-  addend: 16,
+  addend: 8,
   entries: 1024,
-  size: 32,
+  size: 16,
 } as const;
+
+/** Offset of a TLB table. */
+export function tlbTable(user: boolean, write: boolean): number {
+  return State.tlb + ((user ? 2 : 0) + (write ? 1 : 0)) * Tlb.entries * Tlb.size;
+}
 
 /** One jump-cache entry. */
 export const Jump = {

@@ -6,6 +6,9 @@ import { lowOf } from "./access.ts";
 import { Translations } from "./code/translations.ts";
 import { Cpu } from "./cpu.ts";
 import { plainHelpers, systemHelpers } from "./helpers.ts";
+import { withApic } from "./irqchip/cpuid.ts";
+import type { VcpuInterruptState, VcpuInterrupts } from "./irqchip/interrupts.ts";
+import { IrqchipRegisters } from "./irqchip/registers.ts";
 import { Processor } from "./processor.ts";
 import { SoftRegisters } from "./register-access.ts";
 import { reset } from "./reset.ts";
@@ -13,7 +16,7 @@ import { State } from "./state.ts";
 import type { SoftVm } from "./vm.ts";
 
 /** What `saveState` calls the parts. */
-const PART = { state: "state", msrs: "msrs" } as const;
+const PART = { state: "state", msrs: "msrs", interrupts: "interrupts" } as const;
 /** The architectural part of the state: everything in front of scratch, TLB and jump cache. */
 const SAVED_BYTES = State.scratch;
 
@@ -26,6 +29,7 @@ export class SoftVcpu implements BackendVcpu {
   readonly #processor: Processor;
   readonly #code: Translations;
   readonly #vm: SoftVm;
+  readonly #interrupts: VcpuInterrupts | undefined;
   readonly #changed = (): void => {
     this.cpu.flushTlb();
     this.#code.dropAll();
@@ -42,7 +46,19 @@ export class SoftVcpu implements BackendVcpu {
     reset(cpu);
     this.#code = new Translations(cpu, vm.engine.translator, imports(cpu, vm));
     this.#processor = new Processor(cpu, this.#code);
-    this.registers = new SoftRegisters(cpu, this.#processor, () => this.#alive());
+    const alive = () => this.#alive();
+    this.#interrupts = vm.irqchip?.attach(cpu, {
+      nmi: () => {
+        this.#processor.queuedNmi = true;
+      },
+      abandon: () => this.#processor.abandon(),
+    });
+    if (this.#interrupts === undefined) this.registers = new SoftRegisters(cpu, this.#processor, alive);
+    else {
+      cpu.cpuidTable = withApic(cpu.cpuidTable);
+      this.#processor.interrupts = this.#interrupts;
+      this.registers = new IrqchipRegisters(cpu, this.#processor, alive, this.#interrupts);
+    }
     vm.ram.changed.add(this.#changed);
   }
 
@@ -52,7 +68,13 @@ export class SoftVcpu implements BackendVcpu {
 
   run(): Exit {
     this.#alive();
-    return this.#processor.run();
+    if (this.#interrupts === undefined) return this.#processor.run();
+    this.#interrupts.enter();
+    try {
+      return this.#processor.run();
+    } finally {
+      this.#interrupts.leave();
+    }
   }
   setDeadline(deadlineMs: number | undefined): void {
     this.#processor.setDeadline(deadlineMs);
@@ -118,10 +140,9 @@ export class SoftVcpu implements BackendVcpu {
       random: cpu.random.toString(),
       events: this.registers.readEvents(),
     };
-    return {
-      backend: "soft",
-      parts: { [PART.state]: state, [PART.msrs]: new TextEncoder().encode(JSON.stringify(msrs)) },
-    };
+    const parts: Record<string, Uint8Array> = { [PART.state]: state, [PART.msrs]: jsonBytes(msrs) };
+    if (this.#interrupts !== undefined) parts[PART.interrupts] = jsonBytes(this.#interrupts.state());
+    return { backend: "soft", parts };
   }
 
   restoreState(saved: VcpuState): void {
@@ -154,6 +175,10 @@ export class SoftVcpu implements BackendVcpu {
     cpu.changeMode();
     cpu.debugChanged();
     this.registers.writeEvents(read.events);
+    const interrupts = saved.parts[PART.interrupts];
+    if (interrupts !== undefined) {
+      this.#interrupts?.restore(JSON.parse(new TextDecoder().decode(interrupts)) as VcpuInterruptState);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -161,8 +186,13 @@ export class SoftVcpu implements BackendVcpu {
     this.#disposed = true;
     this.#vm.ram.changed.delete(this.#changed);
     this.#code.dispose();
+    this.#vm.irqchip?.detach(this.cpu);
     this.#vm.release(this.id);
   }
+}
+
+function jsonBytes(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
 }
 
 /** Everything generated code imports, bound to one vCPU. */

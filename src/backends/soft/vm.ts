@@ -9,12 +9,13 @@ import type {
 import { CapabilityError, DisposedError } from "../../errors.ts";
 import { CodeTracker } from "./code/tracker.ts";
 import type { SoftEngine } from "./engine.ts";
+import { Irqchip } from "./irqchip/irqchip.ts";
 import type { ModeTable } from "./modes.ts";
 import { GuestRam, MAX_VCPUS } from "./ram.ts";
 import { SoftVcpu } from "./vcpu.ts";
 
-const NO_IRQCHIP =
-  "emulate the controller as a device and use vcpu.injectInterrupt(), or use a backend with an irqchip";
+const NO_IRQCHIP = 'create the VM with { irqchip: "full" }, or inject with vcpu.injectInterrupt()';
+const NO_SPLIT = 'use { irqchip: "full" }, which takes signalMsi() too, or the kvm backend';
 
 /** One guest of the software CPU. */
 export class SoftVm implements BackendVm {
@@ -23,14 +24,16 @@ export class SoftVm implements BackendVm {
   readonly tracker = new CodeTracker();
   readonly modes: ModeTable = new Map();
   readonly msrPolicy: MsrExitPolicy | undefined;
+  /** PIC, I/O APIC, local APICs and PIT, where asked for. */
+  readonly irqchip: Irqchip | undefined;
   readonly #vcpus = new Map<number, SoftVcpu>();
   disposed = false;
 
   constructor(engine: SoftEngine, options: BackendVmOptions) {
-    if (options.irqchip !== undefined && options.irqchip !== "none") {
-      throw new CapabilityError("soft", `irqchip "${options.irqchip}"`, { remedy: NO_IRQCHIP });
-    }
-    if (options.pit) throw new CapabilityError("soft", "pit", { remedy: NO_IRQCHIP });
+    const { irqchip = "none", pit = false } = options;
+    if (irqchip === "split") throw new CapabilityError("soft", 'irqchip "split"', { remedy: NO_SPLIT });
+    if (pit && irqchip === "none") throw new CapabilityError("soft", "a PIT without irqchip", { remedy: NO_IRQCHIP });
+    this.irqchip = irqchip === "full" ? new Irqchip({ pit }) : undefined;
     this.engine = engine;
     this.msrPolicy = options.msrExits;
   }
@@ -73,11 +76,17 @@ export class SoftVm implements BackendVm {
     this.#vcpus.delete(id);
   }
 
-  setIrqLine(): void {
-    throw new CapabilityError("soft", "irqchip", { remedy: NO_IRQCHIP });
+  setIrqLine(gsi: number, level: boolean): void {
+    this.#needIrqchip("interrupt lines").setIrqLine(gsi, level);
   }
-  signalMsi(): boolean {
-    throw new CapabilityError("soft", "irqchip", { remedy: NO_IRQCHIP });
+  signalMsi(message: { address: number; data: number }): boolean {
+    return this.#needIrqchip("message-signalled interrupts").signalMsi(message);
+  }
+
+  #needIrqchip(what: string): Irqchip {
+    this.#alive();
+    if (this.irqchip !== undefined) return this.irqchip;
+    throw new CapabilityError("soft", `${what} without irqchip`, { remedy: NO_IRQCHIP });
   }
 
   [Symbol.dispose](): void {

@@ -82,9 +82,14 @@ function advance(e: RegionEmitter, s: StringForm, register: Register): void {
 
 /**
  * Runs `body` once, or as often as a REP prefix says. State is exact between iterations, so a fault or the end of the
- * budget there leaves with the count that is left.
+ * budget there leaves with the count that is left. `bulk` may do many iterations at once, or branch to its label.
  */
-function repeat(e: RegionEmitter, s: StringForm, body: (done: Label | undefined) => void): void {
+function repeat(
+  e: RegionEmitter,
+  s: StringForm,
+  body: (done: Label | undefined) => void,
+  bulk?: (impossible: Label) => void,
+): void {
   const c = e.code;
   if (!e.insn.hasRep && !e.insn.hasRepne) {
     body(undefined);
@@ -96,7 +101,16 @@ function repeat(e: RegionEmitter, s: StringForm, body: (done: Label | undefined)
   e.gpr(s.counter);
   c.op(Op.i64_eqz);
   c.brIf(done);
-  body(done);
+  if (bulk === undefined) body(done);
+  else {
+    const single = c.block();
+    const many = c.block();
+    bulk(many);
+    c.br(single);
+    c.end();
+    body(done);
+    c.end();
+  }
   e.gpr(s.counter);
   c.op(Op.i64_eqz);
   c.brIf(done);
@@ -125,18 +139,179 @@ function count(e: RegionEmitter, s: StringForm): void {
   e.setGpr(s.counter);
 }
 
+/** Fewer elements than this are not worth the checks. */
+const BULK_ELEMENTS = 8;
+
+/** Whether offsets are linear addresses up to a segment base: no limit to check over a range. */
+function bulkAllowed(e: RegionEmitter, s: StringForm): boolean {
+  if (!e.insn.hasRep && !e.insn.hasRepne) return false;
+  if (e.mode.alignCheck || s.addressBits === 16) return false;
+  return e.mode.bits === 64 || (e.mode.flat && s.sourceSegment < 4);
+}
+
+/** Elements that a range of one page allows: the least of the counter, the budget and the room up to each page's end. */
+function bulkCount(e: RegionEmitter, s: StringForm, linears: readonly number[], impossible: Label): number {
+  const c = e.code;
+  const elements = e.temp(Type.i64);
+  const room = e.temp(Type.i64);
+  const least = () => {
+    c.set(room);
+    c.get(room);
+    c.get(elements);
+    c.get(room);
+    c.get(elements);
+    c.op(Op.i64_lt_u);
+    c.op(Op.select);
+    c.set(elements);
+  };
+  c.get(s.step);
+  c.i64(0);
+  c.op(Op.i64_lt_s);
+  c.brIf(impossible);
+  e.gpr(s.counter);
+  c.set(elements);
+  c.get(e.budgetLocal);
+  c.i32(1);
+  c.op(Op.i32_add);
+  c.op(Op.i64_extend_i32_u);
+  least();
+  for (const linear of linears) {
+    c.i64(4096);
+    c.get(linear);
+    c.i64(4095);
+    c.op(Op.i64_and);
+    c.op(Op.i64_sub);
+    c.i64(Math.log2(s.bytes));
+    c.op(Op.i64_shr_u);
+    least();
+  }
+  c.get(elements);
+  c.i64(BULK_ELEMENTS);
+  c.op(Op.i64_lt_u);
+  c.brIf(impossible);
+  return elements;
+}
+
+/** The WebAssembly address of `linear` in a local; branches when the TLB does not have it. */
+function bulkHost(e: RegionEmitter, linear: number, write: boolean, impossible: Label): number {
+  const c = e.code;
+  const host = e.temp(Type.i32);
+  const entry = e.probe(linear, 1, write);
+  c.op(Op.i32_eqz);
+  c.brIf(impossible);
+  e.pushHost(linear, entry, write);
+  c.set(host);
+  return host;
+}
+
+function bulkBytes(e: RegionEmitter, s: StringForm, elements: number): number {
+  const c = e.code;
+  const length = e.temp(Type.i32);
+  c.get(elements);
+  c.op(Op.i32_wrap_i64);
+  c.i32(Math.log2(s.bytes));
+  c.op(Op.i32_shl);
+  c.set(length);
+  return length;
+}
+
+/** Takes the elements off the counter and the budget, and moves the indexes. */
+function bulkAdvance(e: RegionEmitter, s: StringForm, elements: number, registers: readonly Register[]): void {
+  const c = e.code;
+  for (const register of registers) {
+    e.gpr(register);
+    c.get(elements);
+    c.i64(Math.log2(s.bytes));
+    c.op(Op.i64_shl);
+    c.op(Op.i64_add);
+    e.setGpr(register);
+  }
+  e.gpr(s.counter);
+  c.get(elements);
+  c.op(Op.i64_sub);
+  e.setGpr(s.counter);
+  c.get(e.budgetLocal);
+  c.i32(1);
+  c.op(Op.i32_add);
+  c.get(elements);
+  c.op(Op.i32_wrap_i64);
+  c.op(Op.i32_sub);
+  c.set(e.budgetLocal);
+}
+
+function bulkMovs(e: RegionEmitter, s: StringForm): ((impossible: Label) => void) | undefined {
+  if (!bulkAllowed(e, s)) return undefined;
+  return (impossible) => {
+    const c = e.code;
+    const from = e.linear(indexAddress(e, s.source, s.sourceSegment), 1, false);
+    const to = e.linear(indexAddress(e, s.target, SegIndex.es), 1, true);
+    const elements = bulkCount(e, s, [from, to], impossible);
+    const source = bulkHost(e, from, false, impossible);
+    const target = bulkHost(e, to, true, impossible);
+    const length = bulkBytes(e, s, elements);
+    // A target shortly behind its source repeats what was just written: one by one.
+    c.get(target);
+    c.get(source);
+    c.op(Op.i32_sub);
+    c.get(length);
+    c.op(Op.i32_lt_u);
+    c.brIf(impossible);
+    c.get(target);
+    c.get(source);
+    c.get(length);
+    c.memoryCopy();
+    bulkAdvance(e, s, elements, [s.source, s.target]);
+  };
+}
+
+function bulkStos(e: RegionEmitter, s: StringForm): ((impossible: Label) => void) | undefined {
+  if (!bulkAllowed(e, s)) return undefined;
+  return (impossible) => {
+    const c = e.code;
+    const to = e.linear(indexAddress(e, s.target, SegIndex.es), 1, true);
+    const elements = bulkCount(e, s, [to], impossible);
+    const target = bulkHost(e, to, true, impossible);
+    const length = bulkBytes(e, s, elements);
+    const byte = e.temp(Type.i64);
+    e.gpr(Register.AL);
+    c.set(byte);
+    if (s.bytes > 1) {
+      // Only a value of equal bytes can be filled.
+      c.get(byte);
+      c.i64(0x0101_0101_0101_0101n);
+      c.op(Op.i64_mul);
+      c.i64(MASKS[(s.bytes * 8) as Bits]);
+      c.op(Op.i64_and);
+      e.gpr(ACCUMULATOR[s.bytes]);
+      c.op(Op.i64_ne);
+      c.brIf(impossible);
+    }
+    c.get(target);
+    c.get(byte);
+    c.op(Op.i32_wrap_i64);
+    c.get(length);
+    c.memoryFill();
+    bulkAdvance(e, s, elements, [s.target]);
+  };
+}
+
 function movs(bytes: Bytes): CoreEmitter {
   return (e) => {
     const s = form(e, bytes);
-    repeat(e, s, () => {
-      const value = e.temp(Type.i64);
-      e.load(indexAddress(e, s.source, s.sourceSegment), bytes);
-      e.code.set(value);
-      e.store(indexAddress(e, s.target, SegIndex.es), bytes, value);
-      advance(e, s, s.source);
-      advance(e, s, s.target);
-      count(e, s);
-    });
+    repeat(
+      e,
+      s,
+      () => {
+        const value = e.temp(Type.i64);
+        e.load(indexAddress(e, s.source, s.sourceSegment), bytes);
+        e.code.set(value);
+        e.store(indexAddress(e, s.target, SegIndex.es), bytes, value);
+        advance(e, s, s.source);
+        advance(e, s, s.target);
+        count(e, s);
+      },
+      bulkMovs(e, s),
+    );
   };
 }
 
@@ -145,14 +320,19 @@ const ACCUMULATOR: Record<Bytes, Register> = { 1: Register.AL, 2: Register.AX, 4
 function stos(bytes: Bytes): CoreEmitter {
   return (e) => {
     const s = form(e, bytes);
-    repeat(e, s, () => {
-      const value = e.temp(Type.i64);
-      e.gpr(ACCUMULATOR[bytes]);
-      e.code.set(value);
-      e.store(indexAddress(e, s.target, SegIndex.es), bytes, value);
-      advance(e, s, s.target);
-      count(e, s);
-    });
+    repeat(
+      e,
+      s,
+      () => {
+        const value = e.temp(Type.i64);
+        e.gpr(ACCUMULATOR[bytes]);
+        e.code.set(value);
+        e.store(indexAddress(e, s.target, SegIndex.es), bytes, value);
+        advance(e, s, s.target);
+        count(e, s);
+      },
+      bulkStos(e, s),
+    );
   };
 }
 

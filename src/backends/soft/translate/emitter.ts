@@ -1,7 +1,7 @@
 import { type ConditionCode, Register } from "iced-x86";
 import { conditionOfFlags, FLAGS_PARAMS, FlagCode, type FlagLocals } from "../flags/emit.ts";
 import { type Bits, Family, Flag, type FlagName, familyOf, flagKind } from "../flags/kinds.ts";
-import { Jump, Seg, State, Tlb, Vector } from "../state.ts";
+import { Jump, Seg, State, Tlb, tlbTable, Vector } from "../state.ts";
 import type { Label } from "../wasm/code.ts";
 import { Code } from "../wasm/code.ts";
 import type { ModuleBuilder } from "../wasm/module.ts";
@@ -591,7 +591,8 @@ export class RegionEmitter implements Emit {
       c.op(Op.i64_and);
       c.set(lin);
     }
-    if (this.#align > 1) {
+    // Only the first byte of an operand has to be aligned, not what lies at a displacement.
+    if (this.#align > 1 && displacement === 0) {
       this.#pushMisaligned(lin, this.#align);
       this.raiseIf(Vector.GP, 0);
     }
@@ -622,7 +623,7 @@ export class RegionEmitter implements Emit {
   }
 
   /** Pushes whether the TLB entry of `lin` (its byte offset goes to a local) covers the access. */
-  #probe(lin: number, bytes: number, tag: number): number {
+  probe(lin: number, bytes: number, write: boolean): number {
     const c = this.code;
     const entry = this.temp(Type.i32);
     if (this.mode.alignCheck && bytes > 1 && this.#align === 0) {
@@ -631,12 +632,13 @@ export class RegionEmitter implements Emit {
     }
     c.get(lin);
     c.op(Op.i32_wrap_i64);
-    c.i32(7);
+    // Page number × 16.
+    c.i32(8);
     c.op(Op.i32_shr_u);
-    c.i32((Tlb.entries - 1) << 5);
+    c.i32((Tlb.entries - 1) * Tlb.size);
     c.op(Op.i32_and);
     c.tee(entry);
-    c.mem(Mem.i64_load, this.#tlb(tag));
+    c.mem(Mem.i64_load, this.#tlb(write) + Tlb.tag);
     c.get(lin);
     if (bytes > 1) {
       c.i64(bytes - 1);
@@ -648,16 +650,17 @@ export class RegionEmitter implements Emit {
     return entry;
   }
 
-  #tlb(field: number): number {
-    return this.#base + State.tlb + (this.mode.user ? Tlb.entries * Tlb.size : 0) + field;
+  #tlb(write: boolean): number {
+    return this.#base + tlbTable(this.mode.user, write);
   }
 
-  #pushHost(lin: number, entry: number): void {
+  /** Pushes the WebAssembly address of `lin` by the TLB entry that `probe` found. */
+  pushHost(lin: number, entry: number, write: boolean): void {
     const c = this.code;
     c.get(lin);
     c.op(Op.i32_wrap_i64);
     c.get(entry);
-    c.mem(Mem.i32_load, this.#tlb(Tlb.addend));
+    c.mem(Mem.i32_load, this.#tlb(write) + Tlb.addend);
     c.op(Op.i32_add);
   }
 
@@ -679,10 +682,10 @@ export class RegionEmitter implements Emit {
   /** Pushes the WebAssembly address (i32) where the operand can be loaded from, or changed when `modify`. */
   #host(lin: number, bytes: number, segment: number, modify: boolean): void {
     const c = this.code;
-    const entry = this.#probe(lin, bytes, modify ? Tlb.writeTag : Tlb.readTag);
+    const entry = this.probe(lin, bytes, modify);
     const host = this.temp(Type.i32);
     c.if(Type.i32);
-    this.#pushHost(lin, entry);
+    this.pushHost(lin, entry, modify);
     c.else();
     this.#pushSlowArguments(lin, bytes, segment, modify);
     c.call(this.#slow(modify ? "slowModify" : "slowLoad"));
@@ -703,9 +706,9 @@ export class RegionEmitter implements Emit {
   store(address: Address, bytes: 1 | 2 | 4 | 8 | 16, value: number, displacement = 0): void {
     const c = this.code;
     const lin = this.linear(address, bytes, true, displacement);
-    const entry = this.#probe(lin, bytes, Tlb.writeTag);
+    const entry = this.probe(lin, bytes, true);
     c.if();
-    this.#pushHost(lin, entry);
+    this.pushHost(lin, entry, true);
     c.get(value);
     if (bytes === 16) c.simdMem(SimdMem.v128_store, 0);
     else c.mem(STORES[bytes] as MemCode, 0);
@@ -727,7 +730,7 @@ export class RegionEmitter implements Emit {
   }
   #check(address: Address, bytes: number, write: boolean): void {
     const lin = this.linear(address, bytes, write);
-    this.#probe(lin, bytes, write ? Tlb.writeTag : Tlb.readTag);
+    this.probe(lin, bytes, write);
     this.code.op(Op.i32_eqz);
     this.code.if();
     this.#pushSlowArguments(lin, bytes, address.segment, write);

@@ -142,6 +142,14 @@ export class Code {
     this.byte(0);
     this.unsigned(offset);
   }
+  /** Pops length, source and target (i32 each): memory.copy, overlapping as memmove does. */
+  memoryCopy(): void {
+    for (const b of [0xfc, 10, 0, 0]) this.byte(b);
+  }
+  /** Pops length, byte value and target (i32 each): memory.fill. */
+  memoryFill(): void {
+    for (const b of [0xfc, 11, 0]) this.byte(b);
+  }
   i32(value: number): void {
     this.byte(0x41);
     this.#signed32(value);
