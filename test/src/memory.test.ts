@@ -361,6 +361,15 @@ describe("GuestMemory.dirtyPages()", () => {
       ],
     ],
     ["a page behind many clean words", 4096, [4000], [[4000, 1]]],
+    [
+      "a page a clean word behind a range that ends at a border",
+      96,
+      [31, 64],
+      [
+        [31, 1],
+        [64, 1],
+      ],
+    ],
     ["a page right behind a skipped word", 96, [32], [[32, 1]]],
   ] as const) {
     test(`tells ${what}`, () => {
