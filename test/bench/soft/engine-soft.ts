@@ -1,0 +1,24 @@
+/** Runs a benchmark image on the software CPU: `bun engine-soft.ts IMAGE`. Prints a line per round, then RSS. */
+import { readFileSync } from "node:fs";
+import { openSoft } from "../../../src/backends/soft/backend.ts";
+import { bootGuest, loadGuest } from "../../../src/boot/index.ts";
+import { Vm } from "../../../src/vm.ts";
+import { RoundListener } from "./rounds.ts";
+
+const MEMORY_BYTES = 128 << 20;
+const image = Bun.argv[2] as string;
+using backend = openSoft();
+using vm = new Vm(backend, { memoryBytes: MEMORY_BYTES });
+using vcpu = vm.createVcpu();
+bootGuest(vcpu.access, vm.memory, loadGuest(readFileSync(image), { file: image, memoryBytes: MEMORY_BYTES }));
+const rounds = new RoundListener((line) => console.log(line));
+while (!rounds.done) {
+  const exit = vcpu.run();
+  if (exit.kind === "pioOut") {
+    if (exit.port === 0xe9) rounds.byte(exit.data[0] as number);
+  } else {
+    console.log(`failed ${JSON.stringify(exit, (_, value) => (typeof value === "bigint" ? `${value}` : value))}`);
+    break;
+  }
+}
+console.log(`rss ${process.memoryUsage().rss}`);
