@@ -61,7 +61,7 @@ describe.skipIf(noKvm !== "")(`a VM that is half built${noKvm}`, () => {
         expect([step, [...tap.mapped.values()]]).toEqual([step, []]);
       }
       expect(survived).toEqual([]);
-    });
+    }, 60_000);
   }
 });
 
