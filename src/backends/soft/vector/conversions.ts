@@ -3,20 +3,7 @@ import { State } from "../state.ts";
 import type { Emit, Emitter } from "../translate/context.ts";
 import { Mem, Op, Simd, SimdMem, Type, Wide } from "../wasm/opcodes.ts";
 import { FLOAT32, FLOAT64, INT32, INT64 } from "./conversion-helpers.ts";
-import {
-  allSet,
-  callHelper,
-  PD,
-  PS,
-  passOperands,
-  pushComparable,
-  pushQuietMxcsr,
-  SD,
-  type Shape,
-  SS,
-  splat,
-  takeResult,
-} from "./floating.ts";
+import { callHelper, passOperands, takeResult } from "./floating.ts";
 import { OPERAND_B, RESULT } from "./floating-helpers.ts";
 import { pickLanes } from "./integer-lanes.ts";
 import {
@@ -35,6 +22,7 @@ import {
   usesMmx,
   writeVector,
 } from "./operands.ts";
+import { allSet, PD, PS, pushComparable, pushQuietMxcsr, SD, type Shape, SS, splat } from "./ordinary.ts";
 
 /** Runs the helper into `results` unless the condition on the stack holds. */
 function unlessHolds(e: Emit, inputs: readonly Source[], args: readonly number[], results: readonly number[]): void {

@@ -4,136 +4,21 @@ import { Mem, Op, Simd, type SimdCode, SimdMem, Type, type ValueType } from "../
 import { OPERAND_A, OPERAND_B, OPERAND_C, RESULT } from "./floating-helpers.ts";
 import { pickLanes } from "./integer-lanes.ts";
 import { entered, hold, inputs, keep, type Source, scalarSource, sourceOf, sources, writeVector } from "./operands.ts";
-
-/** Bytes of a lane, and whether only the lowest lane counts. */
-export interface Shape {
-  readonly bytes: 4 | 8;
-  readonly scalar: boolean;
-}
-
-export const PS: Shape = { bytes: 4, scalar: false };
-export const PD: Shape = { bytes: 8, scalar: false };
-export const SS: Shape = { bytes: 4, scalar: true };
-export const SD: Shape = { bytes: 8, scalar: true };
-
-type LaneName = "f32x4" | "f64x2";
-
-export function laneName(shape: Shape): LaneName {
-  return shape.bytes === 4 ? "f32x4" : "f64x2";
-}
-
-/** Pushes a v128 with the same lane everywhere. */
-export function splat(e: Emit, bytes: 4 | 8, bits: bigint): void {
-  const half = bytes === 4 ? bits | (bits << 32n) : bits;
-  e.code.v128(half, half);
-}
-
-const SMALLEST_NORMAL = { 4: 0x0080_0000n, 8: 0x0010_0000_0000_0000n };
-const INFINITY = { 4: 0x7f80_0000n, 8: 0x7ff0_0000_0000_0000n };
-
-/** Pops a mask of lanes and pushes whether all of them (or the lowest) are set. */
-export function allSet(e: Emit, shape: Shape): void {
-  if (!shape.scalar) {
-    e.code.simd(shape.bytes === 4 ? Simd.i32x4_all_true : Simd.i64x2_all_true);
-    return;
-  }
-  e.code.lane(27, 0); // i32x4.extract_lane
-}
-
-/**
- * MXCSR under which an inexact ordinary result needs nothing done: round to nearest, PE masked and already set. Pushes 0
- * or 1. Flushing modes do not matter where neither operands nor result are denormal.
- */
-export function pushQuietMxcsr(e: Emit): void {
-  e.loadState(Mem.i32_load, State.mxcsr);
-  e.code.i32(0x7020);
-  e.code.op(Op.i32_and);
-  e.code.i32(0x1020);
-  e.code.op(Op.i32_eq);
-}
-
-/**
- * Pushes 1 when an operation with result `r` raised nothing but PE: the result is finite, and it and all operands are
- * larger than the smallest normal. Zeros, NaNs, infinities and denormals take the slow path.
- */
-export function pushOrdinary(e: Emit, shape: Shape, r: Source, operands: readonly Source[]): void {
-  pushOrdinaryMask(e, shape, r, operands);
-  allSet(e, shape);
-}
-
-function pushOrdinaryMask(e: Emit, shape: Shape, r: Source, operands: readonly Source[]): void {
-  const lane = laneName(shape);
-  const { code } = e;
-  r();
-  code.simd(Simd[`${lane}_abs`]);
-  const magnitude = keep(e);
-  code.get(magnitude);
-  splat(e, shape.bytes, INFINITY[shape.bytes]);
-  code.simd(Simd[`${lane}_lt`]);
-  code.get(magnitude);
-  for (const operand of operands) {
-    operand();
-    code.simd(Simd[`${lane}_abs`]);
-    // pmin keeps its first operand where one is a NaN: then the result is one too, and was found above.
-    code.simd(Simd[`${lane}_pmin`]);
-  }
-  splat(e, shape.bytes, SMALLEST_NORMAL[shape.bytes]);
-  code.simd(Simd[`${lane}_gt`]);
-  code.simd(Simd.v128_and);
-}
-
-/**
- * Pushes a mask of lanes that are right because one operand is a zero: nothing is rounded there. The other is a zero, a
- * normal number, or an infinity where that makes no NaN.
- */
-function pushZeroMask(e: Emit, shape: Shape, r: Source, operands: readonly [Source, Source]): void {
-  const lane = laneName(shape);
-  const { code } = e;
-  code.v128(0n, 0n);
-  const zero = keep(e);
-  splat(e, shape.bytes, SMALLEST_NORMAL[shape.bytes]);
-  const smallest = keep(e);
-  r();
-  r();
-  code.simd(Simd[`${lane}_eq`]);
-  const zeros = operands.map((operand) => {
-    operand();
-    code.get(zero);
-    code.simd(Simd[`${lane}_eq`]);
-    return keep(e);
-  });
-  operands.forEach((operand, i) => {
-    operand();
-    code.simd(Simd[`${lane}_abs`]);
-    code.get(smallest);
-    code.simd(Simd[`${lane}_ge`]);
-    code.get(zeros[i]!);
-    code.simd(Simd.v128_or);
-    code.simd(Simd.v128_and);
-  });
-  code.get(zeros[0]!);
-  code.get(zeros[1]!);
-  code.simd(Simd.v128_or);
-  code.simd(Simd.v128_and);
-}
-
-/** Pushes 1 when no lane is a NaN or a denormal: what comparisons and MIN and MAX need. */
-export function pushComparable(e: Emit, shape: Shape, operands: readonly Source[]): void {
-  const lane = laneName(shape);
-  const { code } = e;
-  operands.forEach((operand, i) => {
-    operand();
-    code.v128(0n, 0n);
-    code.simd(Simd[`${lane}_eq`]);
-    operand();
-    code.simd(Simd[`${lane}_abs`]);
-    splat(e, shape.bytes, SMALLEST_NORMAL[shape.bytes]);
-    code.simd(Simd[`${lane}_ge`]);
-    code.simd(Simd.v128_or);
-    if (i > 0) code.simd(Simd.v128_and);
-  });
-  allSet(e, shape);
-}
+import {
+  allSet,
+  laneName,
+  PD,
+  PS,
+  productIsExact,
+  pushComparable,
+  pushOrdinary,
+  pushQuietMxcsr,
+  pushZeroMask,
+  SD,
+  type Shape,
+  SS,
+  sumIsExact,
+} from "./ordinary.ts";
 
 /** Stores vectors where the helpers expect them. */
 export function passOperands(e: Emit, operands: readonly (readonly Source[])[]): void {
@@ -196,10 +81,10 @@ export interface Computation {
   holds(e: Emit, shape: Shape, r: Source, a: Source, b: Source): void;
   /** Whether PE and the rounding mode matter. */
   readonly rounds: boolean;
-  /** Pushes 1 when an ordinary result is surely exact: then neither of them does. */
+  /** Pushes a mask of lanes whose result is surely exact, if it is ordinary or a zero: then neither of them does. */
   exact?(e: Emit, shape: Shape, r: Source, a: Source, b: Source): void;
-  /** Whether lanes with a zero operand, too, may stand as computed when MXCSR asks nothing. */
-  readonly zeros?: boolean;
+  /** What zeros among operands and results mean, where such lanes may stand as computed too. */
+  readonly zeros?: "sum" | "product";
   /** Whether the first input is part of the computation. */
   readonly operands: 1 | 2;
   /** Arguments of the helper beyond lane size and count. */
@@ -227,32 +112,32 @@ export function computed(shape: Shape, c: Computation): Emitter {
         code.if(Type.i32);
         code.i32(1);
         code.else();
-        results.forEach((r, i) => {
-          c.exact?.(e, shape, sourceOf(e, r), a[i]!, b[i]!);
-          if (i > 0) code.op(Op.i32_and);
-        });
+        pushAllExact(e, shape, c, results, a, b);
         code.end();
       }
       and();
     }
-    const masks: number[] = [];
     results.forEach((r, i) => {
-      if (c.zeros) {
-        pushOrdinaryMask(e, shape, sourceOf(e, r), [a[i]!, b[i]!]);
-        masks.push(keep(e));
-        code.get(masks[i]!);
-        allSet(e, shape);
-      } else c.holds(e, shape, sourceOf(e, r), a[i]!, b[i]!);
+      c.holds(e, shape, sourceOf(e, r), a[i]!, b[i]!);
       and();
     });
     code.op(Op.i32_eqz);
     code.if();
     if (c.zeros) {
       pushQuietMxcsr(e);
+      code.if(Type.i32);
+      code.i32(1);
+      code.else();
+      pushAllExact(e, shape, c, results, a, b);
+      // The sign of a sum that cancels depends on the rounding mode.
+      e.loadState(Mem.i32_load, State.mxcsr);
+      code.i32(0x6000);
+      code.op(Op.i32_and);
+      code.op(Op.i32_eqz);
+      code.op(Op.i32_and);
+      code.end();
       results.forEach((r, i) => {
-        pushZeroMask(e, shape, sourceOf(e, r), [a[i]!, b[i]!]);
-        code.get(masks[i]!);
-        code.simd(Simd.v128_or);
+        pushZeroMask(e, shape, c.zeros!, sourceOf(e, r), [a[i]!, b[i]!]);
         allSet(e, shape);
         code.op(Op.i32_and);
       });
@@ -273,6 +158,22 @@ export function computed(shape: Shape, c: Computation): Emitter {
   });
 }
 
+/** Pushes 1 when every lane of every half is exact. */
+function pushAllExact(
+  e: Emit,
+  shape: Shape,
+  c: Computation,
+  results: readonly number[],
+  a: readonly Source[],
+  b: readonly Source[],
+): void {
+  results.forEach((r, i) => {
+    c.exact?.(e, shape, sourceOf(e, r), a[i]!, b[i]!);
+    if (i > 0) e.code.simd(Simd.v128_and);
+  });
+  allSet(e, shape);
+}
+
 /** Arithmetic by one WebAssembly instruction. */
 export function arithmetic(helper: string, name: "add" | "sub" | "mul" | "div"): Computation {
   return {
@@ -285,50 +186,9 @@ export function arithmetic(helper: string, name: "add" | "sub" | "mul" | "div"):
       e.code.simd(Simd[`${laneName(shape)}_${name}`]);
     },
     holds: (e, shape, r, a, b) => pushOrdinary(e, shape, r, [a, b]),
-    ...(name === "div" ? {} : { zeros: true, exact: name === "mul" ? productIsExact : sumIsExact(name) }),
-  };
-}
-
-/** Numbers of integers, to be told from a guest that never rounds: half as many significant bits as the format has make an exact product. */
-function productIsExact(e: Emit, shape: Shape, _r: Source, a: Source, b: Source): void {
-  const { code } = e;
-  a();
-  b();
-  code.simd(Simd.v128_or);
-  splat(e, shape.bytes, shape.bytes === 4 ? 0xfffn : 0x7ff_ffffn);
-  code.simd(Simd.v128_and);
-  code.v128(0n, 0n);
-  code.simd(shape.bytes === 4 ? Simd.i32x4_eq : Simd.i64x2_eq);
-  allSet(e, shape);
-}
-
-/** The error of a sum (Knuth) is nothing. */
-function sumIsExact(name: "add" | "sub"): NonNullable<Computation["exact"]> {
-  return (e, shape, r, a, b) => {
-    const { code } = e;
-    const lane = laneName(shape);
-    r();
-    a();
-    code.simd(Simd[`${lane}_sub`]);
-    const t = keep(e);
-    // ((r - t) - a) - (±b - t), which must be nothing. A difference of infinities, where t overflowed, is a NaN.
-    r();
-    code.get(t);
-    code.simd(Simd[`${lane}_sub`]);
-    a();
-    code.simd(Simd[`${lane}_sub`]);
-    b();
-    code.get(t);
-    if (name === "add") {
-      code.simd(Simd[`${lane}_sub`]);
-      code.simd(Simd[`${lane}_sub`]);
-    } else {
-      code.simd(Simd[`${lane}_add`]);
-      code.simd(Simd[`${lane}_add`]);
-    }
-    code.v128(0n, 0n);
-    code.simd(Simd[`${lane}_eq`]);
-    allSet(e, shape);
+    ...(name === "div"
+      ? {}
+      : { zeros: name === "mul" ? "product" : "sum", exact: name === "mul" ? productIsExact : sumIsExact(name) }),
   };
 }
 

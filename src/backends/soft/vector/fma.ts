@@ -1,21 +1,9 @@
 import type { Emit, Emitter } from "../translate/context.ts";
 import { Op, Simd, Type } from "../wasm/opcodes.ts";
-import {
-  callHelper,
-  laneCount,
-  PD,
-  PS,
-  passOperands,
-  pushQuietMxcsr,
-  SD,
-  type Shape,
-  SS,
-  shapedSources,
-  takeResult,
-  writeShaped,
-} from "./floating.ts";
+import { callHelper, laneCount, passOperands, shapedSources, takeResult, writeShaped } from "./floating.ts";
 import { fusedFast, pushFusedHolds } from "./fused-fast.ts";
 import { entered, hold, type Source, sourceOf, sources } from "./operands.ts";
+import { PD, PS, pushQuietMxcsr, SD, type Shape, SS } from "./ordinary.ts";
 
 /** Which operands (1 to 3) are the factors and the addend: the digits in the name. */
 const ORDERS = { 132: [1, 3, 2], 213: [2, 1, 3], 231: [2, 3, 1] } as const;

@@ -1,8 +1,8 @@
 import type { Emit } from "../translate/context.ts";
 import { Op, Simd, type SimdCode } from "../wasm/opcodes.ts";
-import { allSet, laneName, pushComparable, pushOrdinary, type Shape, splat } from "./floating.ts";
 import { pickLanes } from "./integer-lanes.ts";
 import { keep, type Source, sourceOf } from "./operands.ts";
+import { allSet, laneName, pushComparable, pushOrdinary, type Shape, splat } from "./ordinary.ts";
 
 /**
  * a × b + c with one rounding, from operations that round each time. WebAssembly's relaxed multiply-add would do if it were

@@ -3,7 +3,7 @@ import type { Emitter, Registry } from "../translate/context.ts";
 import { Simd } from "../wasm/opcodes.ts";
 import { CONVERSION_HELPERS } from "./conversion-helpers.ts";
 import { CONVERSIONS, SINGLE_CONVERSIONS } from "./conversions.ts";
-import { byHelper, CMPSD, FLOATING, laneCount, PS, SS } from "./floating.ts";
+import { byHelper, CMPSD, FLOATING, laneCount } from "./floating.ts";
 import { FLOATING_HELPERS } from "./floating-helpers.ts";
 import { FMA } from "./fma.ts";
 import { BINARY_LANES, UNARY_LANES } from "./integer-lanes.ts";
@@ -21,6 +21,7 @@ import {
   signMask,
   zeroRegisters,
 } from "./moves.ts";
+import { PS, SS } from "./ordinary.ts";
 import {
   broadcast,
   broadcast128,
