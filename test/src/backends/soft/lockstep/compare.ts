@@ -1,6 +1,6 @@
 import { disassemble } from "../../../../../src/inspect/disassemble.ts";
 import { type Divergence, diverge } from "./align.ts";
-import { build, generate, type LockstepMode, type Program } from "./program.ts";
+import { build, type Generation, generate, type LockstepMode, type Program } from "./program.ts";
 import type { Trace } from "./trace.ts";
 
 /** An engine as lockstep sees it: runs a program step by step. Undefined when it cannot run this one. */
@@ -50,7 +50,7 @@ export async function minimise(
 /** Generates, compares, and on a mismatch minimises. Undefined when the engines agree. */
 export async function lockstep(
   mode: LockstepMode,
-  options: { seed: number; count: number; heavy?: boolean },
+  options: Generation & { seed: number },
   engines: readonly [Tracer, Tracer],
 ): Promise<Mismatch | undefined> {
   const mismatch = await compareOn(mode, generate(options.seed, mode, options), engines);
@@ -71,7 +71,7 @@ export function report(mode: LockstepMode, mismatch: Mismatch, names: readonly [
       const linear = rip + (stop.get("cs.base") ?? 0n);
       lines.push(`;   ${names[which]} stop ${index - back}: ${linear.toString(16)} ${at(program, linear, stop)}`);
     }
-    if (stops[index] === undefined) lines.push(`;   ${names[which]}: ${end}`);
+    if (stops[index] === undefined) lines.push(`;   ${names[which]}: ${end ?? "cut short"}`);
   }
   for (const { name, values } of divergence.fields) {
     lines.push(`;   ${name}: ${names[0]} ${values[0]}, ${names[1]} ${values[1]}`);

@@ -20,6 +20,7 @@ common: mov ax, 0
         pop ax
         stosw                   ; CS
         pop ax
+        and ah, ~1              ; TF: some engines step with it
         stosw                   ; FLAGS
         cmp di, LOGEND
         ja done
@@ -50,7 +51,7 @@ common: mov ax, 0x10
         and eax, 0xffff
         stosd
         pop eax
-        and eax, ~0x10000       ; RF is the processor's own affair
+        and eax, ~0x10100       ; RF, and TF, with which some engines step
         stosd
         mov eax, cr2
         stosd
@@ -81,14 +82,14 @@ common: mov ax, 0x10
         pop rax
         stosd
         pop rax
-        and eax, ~0x10000
+        and eax, ~0x10100
         stosd
         mov rax, cr2
         stosq
         cmp edi, LOGEND
         ja done
         mov [abs LOGPTR], edi
-        xor eax, eax
+        mov ax, 0x10            ; not null, for compatibility code that a statement may end in
         mov ss, ax
         mov esp, KSTACK
         push qword 2

@@ -45,7 +45,12 @@ export function integer(r: Random, bits: Width): string {
     () => `set${r.pick(CONDITIONS)} ${r.pick(["al", "bh", "cl", "dh"])}`,
     () => `lea ${a}, ${bits === 16 ? "[bx + si + 5]" : `[${b} + 0x1234]`}`,
     () => `push ${a}\n  pop ${b}`,
-    () => (bits === 64 ? "pushfq\n  pop rax" : bits === 32 ? "pushfd\n  pop eax" : "pushf\n  pop ax"),
+    () =>
+      bits === 64
+        ? "pushfq\n  pop rax\n  and ah, ~1"
+        : bits === 32
+          ? "pushfd\n  pop eax\n  and ah, ~1"
+          : "pushf\n  pop ax\n  and ah, ~1",
     () => r.pick(["clc", "stc", "cmc", "cld", "lahf", "cbw", "cwd", "cwde", "cdq"]),
     () => `movzx ${bits === 16 ? r.pick(["ax", "cx"]) : r.pick(["eax", "ecx"])}, ${r.pick(["bl", "dh"])}`,
   ];

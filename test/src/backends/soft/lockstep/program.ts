@@ -39,8 +39,18 @@ const FAMILY: Readonly<Record<LockstepMode, Family>> = {
 };
 const BITS: Readonly<Record<LockstepMode, Width>> = { real16: 16, prot32: 32, paged32: 32, pae: 32, long64: 64 };
 
+export interface Generation {
+  readonly count: number;
+  /** Hardware task switches and virtual-8086 mode. */
+  readonly heavy?: boolean;
+  /** Accesses beyond segment limits. */
+  readonly limits?: boolean;
+  /** Changes of ring. */
+  readonly rings?: boolean;
+}
+
 /** Statements from a seed. Each stands on its own, so that a failing program can be cut down. */
-export function generate(seed: number, mode: LockstepMode, options: { count: number; heavy?: boolean }): string[] {
+export function generate(seed: number, mode: LockstepMode, options: Generation): string[] {
   const r = new Random(seed * 40503 + LOCKSTEP_MODES.indexOf(mode));
   const bits = BITS[mode];
   const setting: Setting = {
@@ -48,6 +58,8 @@ export function generate(seed: number, mode: LockstepMode, options: { count: num
     bits,
     paged: mode !== "prot32" && mode !== "real16",
     heavy: options.heavy ?? false,
+    limits: options.limits ?? false,
+    rings: options.rings ?? false,
   };
   return Array.from({ length: options.count }, (_, index) => {
     const label = `s${index}`;
@@ -63,6 +75,8 @@ export function source(mode: LockstepMode, statements: readonly string[]): strin
   const bits = BITS[mode];
   const recover = { 16: "mov word [cs:RECOVER]", 32: "mov dword [cs:RECOVER]", 64: "mov qword [abs RECOVER]" }[bits];
   const lines = [`bits ${bits}`, `org ${LAYOUT.code}`];
+  // The rig's QEMU ends when ring 3 is left with a busy 32-bit TSS that VMRUN loaded: one that LTR loaded will do.
+  if (bits === 32) lines.push("  mov ax, 0x48", "  ltr ax");
   statements.forEach((statement, index) => {
     // CS is flat in every mode and cannot be written through in protected mode: SS is what handlers leave flat.
     lines.push(`  ${recover.replace("cs:", bits === 16 ? "cs:" : "ss:")}, next${index}`, statement, `next${index}:`);
@@ -113,9 +127,9 @@ export function build(mode: LockstepMode, statements: readonly string[]): Progra
 /** Where gates lead: a mark in EBX, and back by the interrupt that any ring may use. */
 const TARGETS: Readonly<Record<Width, string>> = {
   16: "bits 16\n  inc bx\n  int 0x30\n  hlt",
-  32: "bits 32\n  inc ebx\n  mov esi, ebp\n  pushfd\n  pop edi\n  int 0x30\n  hlt",
+  32: "bits 32\n  inc ebx\n  mov esi, ebp\n  pushfd\n  pop edi\n  and edi, ~0x100\n  int 0x30\n  hlt",
   // The same bytes are also run as 32-bit code, from compatibility segments.
-  64: "bits 64\n  add ebx, 3\n  mov esi, ebp\n  pushfq\n  pop rdi\n  int 0x30\n  hlt",
+  64: "bits 64\n  add ebx, 3\n  mov esi, ebp\n  pushfq\n  pop rdi\n  and edi, ~0x100\n  int 0x30\n  hlt",
 };
 
 function realHandlers(vectors: readonly number[]): Record<number, number> {
@@ -166,6 +180,7 @@ function extras(mode: LockstepMode): { gpa: number; bytes: Uint8Array }[] {
     { gpa: LDT.base + (LDT.data & ~7), bytes: encodeDescriptor(dataSegment({ bits: 32, dpl: 3 })) },
   ];
   const legacy = [
+    at(SELECTORS.tss, encodeDescriptor(tssSegment({ bits: 32, base: LAYOUT.tables + 0x100, available: true }))),
     at(EXTRA.tss2, encodeDescriptor(tssSegment({ bits: 32, base: TSS2, available: true }))),
     at(EXTRA.taskGate, taskGate({ selector: EXTRA.tss2, dpl: 3 })),
     { gpa: TSS2, bytes: secondTask(mode) },

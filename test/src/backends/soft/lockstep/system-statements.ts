@@ -1,5 +1,5 @@
 import type { Random } from "../vector/oracle/random.ts";
-import { integer, register, type Width } from "./integer-statements.ts";
+import { integer, type Width } from "./integer-statements.ts";
 import { EXTRA, LAYOUT, LDT, SOFTWARE_VECTORS } from "./layout.ts";
 
 export type Family = "real" | "protected" | "long";
@@ -10,6 +10,10 @@ export interface Setting {
   readonly paged: boolean;
   /** Hardware task switches, call gates between rings and virtual-8086 mode. */
   readonly heavy: boolean;
+  /** Accesses beyond segment limits: QEMU's TCG, and so a KVM on it, does not check them. */
+  readonly limits: boolean;
+  /** Changes of ring: a KVM that emulates ring 0 and runs ring 3 natively does not step from one into the other. */
+  readonly rings: boolean;
 }
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
@@ -52,7 +56,7 @@ const SEGMENTS = ["ds", "es", "fs", "gs", "ss"] as const;
 type Statement = (r: Random, setting: Setting, label: string) => string;
 
 /** Instructions that ring 0 and ring 3 both may try. */
-function attempt(r: Random, { bits, family, paged }: Setting): string {
+function attempt(r: Random, { bits, family, paged, rings }: Setting): string {
   const a = r.pick(["eax", "ebx", "ecx", "edx"]);
   const at = bits === 64 ? "abs " : "";
   const pages = [
@@ -72,8 +76,7 @@ function attempt(r: Random, { bits, family, paged }: Setting): string {
       `int ${r.pick([0, 1, 3, 4, 6, 13, INT.interrupt3, INT.trap3, INT.absent, INT.badSelector, INT.kernelOnly, INT.conforming, 0x80, ...(family === "long" ? [INT.ist] : [])])}`,
     () => "int3",
     () => "ud2",
-    () => r.pick(["cli", "sti", "clts", "hlt_is_not_here"]).replace("hlt_is_not_here", "cmc"),
-    () => `in al, ${hex(0x40 + r.below(4))}`.replace(/.*/, "lahf"),
+    () => r.pick(["cli", "sti", "clts", "cmc"]),
     () => `mov eax, ${r.pick(["cr0", "cr2", "cr3", "cr4"])}`.replace("eax", bits === 64 ? "rax" : "eax"),
     () => `mov ax, ${selector(r)}\n  mov ${r.pick(SEGMENTS)}, ax`,
     () => `mov ax, ${selector(r)}\n  ${r.pick(["verr", "verw"])} ax`,
@@ -84,10 +87,14 @@ function attempt(r: Random, { bits, family, paged }: Setting): string {
     () => `mov eax, 0x80000000\n  cdq\n  mov ecx, -1\n  idiv ecx`,
     () =>
       `mov ecx, ${r.pick(["0x174", "0x175", "0x176", "0xc0000081", "0xc0000082", "0xc0000084", "0x12345678", "0x277"])}\n  rdmsr`,
-    () => "fninit\n  fnstcw [" + at + hex(LAYOUT.data + 0x340) + "]",
+    () => `fninit\n  fnstcw [${at}${hex(LAYOUT.data + 0x340)}]`,
     () => "fnop\n  fwait",
     () => `movaps xmm${r.below(8)}, [${at}${hex(LAYOUT.data + 0x100 + r.below(2) * 8)}]`,
-    () => (bits === 64 ? "pushfq\n  or dword [rsp], 0x40000\n  popfq" : "pushfd\n  or dword [esp], 0x40000\n  popfd"),
+    // kvm_pvm clears AC when it delivers an event; processors do not.
+    () => {
+      if (!rings) return "cmc";
+      return bits === 64 ? "pushfq\n  or dword [rsp], 0x40000\n  popfq" : "pushfd\n  or dword [esp], 0x40000\n  popfd";
+    },
     () =>
       bits === 64
         ? `pushfq\n  xor dword [rsp], ${hex(r.pick([0x3000, 0x200, 0x4000, 0x200000, 0x400]))}\n  popfq`
@@ -115,6 +122,8 @@ const ring3: Statement = (r, setting, label) => {
     long ? "  iretq" : "  iretd",
     ...(compat ? ["bits 32"] : []),
     `${label}_user:`,
+    // IRET leaves ring 0's data segments null; who does not check limits does not check that either.
+    ...(inner.bits === 32 && !setting.limits ? ["  mov ax, 0x2b\n  mov ds, ax\n  mov es, ax"] : []),
     body,
     `  int ${hex(r.pick([INT.interrupt3, INT.trap3]))}`,
     ...(compat ? ["bits 64"] : []),
@@ -150,15 +159,13 @@ const far: Statement = (r, { bits }, label) => {
   ]);
 };
 
-const controlRegister: Statement = (r, { bits, paged, family }) => {
+const controlRegister: Statement = (r, { bits, paged, family, rings }) => {
   const a = bits === 64 ? "rax" : "eax";
-  const cr0 = [1, 2, 3, 5, 16, 18, 29, 30, ...(family === "real" ? [] : [31])];
-  const cr4 = [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 18, 31];
+  const cr0 = [1, 2, 3, 5, 16, 18, 29, 30, ...(family !== "real" && paged && rings ? [31] : [])];
+  const cr4 = [2, 3, 4, 5, 7, 9, 10, 31];
   const which = r.chance(2)
     ? { name: "cr0", bit: r.pick(cr0.slice(0, family === "real" ? 4 : undefined)) }
     : { name: "cr4", bit: r.pick(cr4) };
-  const restore = `  push ${a}\n  mov ${a}, ${which.name}\n  mov e${r.pick(["bp", "di"])}, eax`;
-  void restore;
   // Bits that would end the program are changed and changed back: the statement behind it may still be reached.
   const toggle = `  btc ${a}, ${which.bit}`;
   const danger = which.name === "cr0" ? [29, 30, 31].includes(which.bit) : [4, 5, 7].includes(which.bit) && paged;
@@ -172,7 +179,7 @@ const loadTable: Statement = (r, { bits }) => {
   return r.pick([
     `  mov ax, ${selector(r)}\n  lldt ax`,
     `  mov ax, ${hex(EXTRA.ldt)}\n  lldt ax\n  mov ax, ${hex(r.pick([LDT.code, LDT.data, LDT.end]))}\n  mov fs, ax`,
-    `  mov ax, ${selector(r)}\n  ltr ax`,
+    `  mov ax, ${hex(r.pick(SELECTORS.filter((one) => (one & 4) === 0)))}\n  ltr ax`,
     `  sidt [${at}DATA + 0x3a0]\n  lidt [${at}DATA + 0x3a0]`,
     `  sgdt [${at}DATA + 0x3a0]\n  lgdt [${at}DATA + 0x3a0]`,
     `  mov ax, ${r.pick([0x33, 0x37, 0x13, 0x31])}\n  lmsw ax`,
@@ -180,7 +187,9 @@ const loadTable: Statement = (r, { bits }) => {
 };
 
 /** Segments with limits: through FS and GS so that the program itself goes on. */
-const limits: Statement = (r, { bits }) => {
+const limits: Statement = (r, setting) => {
+  const { bits } = setting;
+  if (!setting.limits) return invalidate(r, setting, "");
   const pick = r.pick([EXTRA.small, EXTRA.expandDown, EXTRA.readOnly, EXTRA.executeOnly, 0, 0x40]);
   const offset = r.pick([0, 0x10, 0x2ffc, 0x2ffd, 0x3000, 0xfffe, 0xffff, 0x10000, 0x1fffc, 0x1fffe, 0x20000, 0x20100]);
   const access = r.pick(["mov eax, [SEG:OFF]", "mov [SEG:OFF], eax", "inc word [SEG:OFF]", "mov al, [SEG:OFF]"]);
@@ -205,8 +214,15 @@ const msr: Statement = (r, { bits }) => {
   if (index === "0xc0000080")
     return `  mov ecx, ${index}\n  rdmsr\n  ${r.pick(["or eax, 1", "xor eax, 0x800", "or eax, 0x80000000", "mov edx, 1"])}\n  wrmsr`;
   const value = r.pick(["0x08", "0x4ffe", "0x5000", "0", "0x20000"]);
-  const high = bits === 64 && r.chance(6) ? "0x8000" : bits === 64 && r.chance(4) ? "0xffffffff" : "0";
-  return `  mov ecx, ${index}\n  mov eax, ${value}\n  mov edx, ${high}\n  wrmsr\n  rdmsr`;
+  const high =
+    index.startsWith("0x17") || index === "0xc0000084"
+      ? "0"
+      : bits === 64 && r.chance(6)
+        ? "0x8000"
+        : bits === 64 && r.chance(4)
+          ? "0xffffffff"
+          : "0";
+  return `  mov ecx, ${index}\n  mov eax, ${index === "0x174" ? "0x08" : value}\n  mov edx, ${high}\n  wrmsr\n  rdmsr`;
 };
 
 const sysenter: Statement = (r) =>
@@ -216,7 +232,7 @@ const syscall: Statement = (r) =>
   `  mov ecx, 0xc0000080\n  rdmsr\n  or eax, 1\n  wrmsr\n  mov ecx, 0xc0000081\n  xor eax, eax\n  mov edx, 0x00230008\n  wrmsr\n  inc ecx\n  mov eax, TARGETS\n  xor edx, edx\n  wrmsr\n  mov ecx, 0xc0000084\n  mov eax, ${r.pick(["0", "0x200", "0x40600", "0xffffffff"])}\n  wrmsr\n  ${r.pick(["syscall", "mov ecx, TARGETS\n  mov r11d, 0x3202\n  o64 sysret", "mov ecx, TARGETS\n  mov r11d, 0x202\n  sysret"])}`;
 
 const canonical: Statement = (r) =>
-  `  mov rbx, 0x${r.pick(["8000000000000000", "0000800000000000", "00007ffffffffffc", "ffff7ffffffffff8"])}\n  ${r.pick(["mov rax, [rbx]", "mov [rbx], rax", "push qword [rbx]", "jmp rbx", "xchg rsp, rbx\n  push rax", "xchg rbp, rbx\n  mov rax, [rbp]", "call rbx", "push rbx\n  ret", "swapgs", "mov cr3, rbx", "lgdt [rbx]"])}`;
+  `  mov rbx, 0x${r.pick(["8000000000000000", "0000800000000000", "00007ffffffffffc", "ffff7ffffffffff8"])}\n  ${r.pick(["mov rax, [rbx]", "mov [rbx], rax", "push qword [rbx]", "jmp rbx", "xchg rsp, rbx\n  push rax", "xchg rbp, rbx\n  mov rax, [rbp]", "call rbx", "push rbx\n  ret", "swapgs", "lgdt [rbx]"])}`;
 
 const invalidate: Statement = (r, { bits }) => {
   const at = bits === 64 ? "abs " : "";
@@ -231,7 +247,7 @@ const v8086: Statement = (r, _, label) => {
     r.pick([
       "mov ax, 0x2000\n  mov es, ax",
       "mov [es:0], ax",
-      "pushf\n  pop bx",
+      "pushf\n  pop bx\n  and bh, ~1",
       "cli",
       "sti",
       "push es\n  pop ds",
@@ -239,12 +255,10 @@ const v8086: Statement = (r, _, label) => {
       "int3",
       "mov eax, cr0",
       "lidt [0]",
-      "in al, 0x40".replace(/.*/, "lahf"),
-      "mov ebx, 0x10000\n  mov al, [ebx]",
+      "lahf",
       "ud2",
       integer(r, 16).replace(/\[.*?\]/, "[0x10]"),
       "str ax",
-      "mov al, [0xffff]\n  mov ax, [0xffff]",
       "iret",
     ]),
   )
@@ -271,29 +285,31 @@ const REAL: readonly Statement[] = [
   (r) => `  stc\n  mov al, ${r.pick([0x7f, 0])}\n  add al, ${r.pick([1, 0x80])}\n  into`,
   () => "  xor dx, dx\n  xor cx, cx\n  div cx",
   () => "  mov word [0x3a00], 5\n  mov word [0x3a02], 9\n  mov bx, 12\n  bound bx, [0x3a00]",
-  (r) => `  mov bx, 0xffff\n  mov ${r.pick(["ax, [bx]", "[bx], ax", "al, [bx]", "eax, [bx - 2]"])}`,
-  (r) => `  mov ebx, 0x${r.pick(["10000", "ffff", "fffe", "12345678"])}\n  mov ax, [ebx]`,
   (r) =>
     `  mov ax, ${hex(r.below(0x3000))}\n  mov ${r.pick(["es", "fs", "gs"])}, ax\n  mov bx, [${r.pick(["es", "fs", "gs"])}:0x10]`,
   (r, _, label) =>
-    `  push cs\n  push word ${label}_far\n  ${r.pick(["retf", "pushf\n  pop ax\n  retf"])}\n${label}_far:\n  nop`,
+    `  push cs\n  push word ${label}_far\n  ${r.pick(["retf", "pushf\n  pop ax\n  and ah, ~1\n  retf"])}\n${label}_far:\n  nop`,
   (_, __, label) => `  jmp 0x100:${label}_far - 0x1000\n${label}_far:\n  jmp 0:${label}_back\n${label}_back:\n  nop`,
   (_, __, label) => `  pushf\n  push cs\n  push word ${label}_far\n  iret\n${label}_far:\n  nop`,
   (r) =>
-    `  pushf\n  pop ax\n  xor ax, ${hex(r.pick([0x3000, 0x200, 0x4000, 0x400, 0x8000, 0xffff & ~0x100]))}\n  push ax\n  popf\n  cld`,
+    `  pushf\n  pop ax\n  xor ax, ${hex(r.pick([0x3000, 0x200, 0x4000, 0x400, 0x8000, 0xffff & ~0x100]))}\n  push ax\n  popf\n  cld\n  and ah, ~1`,
   (r) => `  ${r.pick(["sti", "cli", "clts", "smsw ax", "sgdt [0x3b00]", "sidt [0x3b00]", "fninit", "fnop", "wbinvd"])}`,
   (r) => `  ${r.pick(["str ax", "lldt ax", "verr ax", "lar ax, bx", "sldt ax", "ltr ax"])}`,
   () => "  mov eax, cr0\n  mov cr0, eax",
-  (r) => `  mov sp, ${r.pick([1, 2, 0xffff])}\n  ${r.pick(["push ax", "pop bx", "push eax", "int 0x30"])}`,
   (r) => `  les ${r.pick(["bx", "si"])}, [0x3a00]\n  mov ax, es`,
   () => "  lidt [0x3b80]\n  int 0x31",
 ];
 
+const REAL_LIMITS: readonly Statement[] = [
+  (r) => `  mov bx, 0xffff\n  mov ${r.pick(["ax, [bx]", "[bx], ax", "al, [bx]", "eax, [bx - 2]"])}`,
+  (r) => `  mov ebx, 0x${r.pick(["10000", "ffff", "fffe", "12345678"])}\n  mov ax, [ebx]`,
+  (r) =>
+    `  mov sp, ${r.pick([2, 8, 0x10])}\n  ${r.pick(["push ax", "pop bx", "push eax", "int 0x30"])}\n  mov sp, 0x7800`,
+];
+
+const RINGS: readonly Statement[] = [ring3, ring3, far, far, sysenter];
+
 const PROTECTED: readonly Statement[] = [
-  ring3,
-  ring3,
-  far,
-  far,
   loadTable,
   limits,
   limits,
@@ -307,12 +323,13 @@ const PROTECTED: readonly Statement[] = [
 /** A random statement about the system, in the given setting. */
 export function system(r: Random, setting: Setting, label: string): string {
   const { family } = setting;
-  if (family === "real") return r.pick(REAL)(r, setting, label);
-  if (family === "long") return r.pick([...PROTECTED, syscall, canonical, sysenter])(r, setting, label);
-  return r.pick([...PROTECTED, sysenter, ...(setting.heavy ? [v8086, taskSwitch, v8086, taskSwitch] : [])])(
-    r,
-    setting,
-    label,
-  );
+  if (family === "real") return r.pick(setting.limits ? [...REAL, ...REAL_LIMITS] : REAL)(r, setting, label);
+  const catalogue = [
+    ...PROTECTED,
+    ...(setting.rings ? RINGS : []),
+    ...(family === "long" ? [canonical] : []),
+    ...(family === "long" && setting.rings ? [syscall] : []),
+    ...(family === "protected" && setting.heavy ? [v8086, taskSwitch, v8086, taskSwitch] : []),
+  ];
+  return r.pick(catalogue)(r, setting, label);
 }
-void register;
