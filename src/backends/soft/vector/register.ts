@@ -35,7 +35,7 @@ import {
 } from "./permutes.ts";
 import { SHIFTS, VARIABLE_SHIFTS } from "./shifts.ts";
 import { OTHER_SHUFFLES, SHUFFLES } from "./shuffles.ts";
-import { crc32, SINGLE_SPECIAL, SPECIAL } from "./special.ts";
+import { SINGLE_SPECIAL, SPECIAL } from "./special.ts";
 import { SPECIAL_HELPERS } from "./special-helpers.ts";
 import { IMAGE_HELPERS } from "./state-image.ts";
 import { STATE_INSTRUCTIONS } from "./state-instructions.ts";
@@ -161,8 +161,6 @@ export function registerVector(registry: Registry): void {
   }
   for (const [name, emitter] of Object.entries(SINGLE)) registry.mnemonics.set(mnemonicOf(name), emitter);
   for (const code of MOVSD_CODES) registry.codes.set(code, moveScalar(8));
-  // CRC32 is an integer instruction: whoever knows it already keeps it.
-  if (!registry.mnemonics.has(Mnemonic.Crc32)) registry.mnemonics.set(Mnemonic.Crc32, crc32);
   registry.codes.set(Code.Cmpsd_xmm_xmmm64_imm8, CMPSD);
   for (const [name, helper] of Object.entries({
     ...FLOATING_HELPERS,

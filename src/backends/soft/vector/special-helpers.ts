@@ -86,22 +86,6 @@ const strings: Helper = (cpu, control, explicit) => {
   return c.index | (c.flags << 8);
 };
 
-/** CRC-32C, bit-reflected (Intel SDM Vol. 2, "CRC32"). */
-const CASTAGNOLI = Uint32Array.from({ length: 256 }, (_, i) => {
-  let crc = i;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
-  return crc;
-});
-
-const crc32: Helper = (_cpu, crc, low, high, bytes) => {
-  let value = crc!;
-  for (let i = 0; i < bytes!; i++) {
-    const byte = (i < 4 ? low! >>> (8 * i) : high! >>> (8 * i - 32)) & 0xff;
-    value = (value >>> 8) ^ CASTAGNOLI[(value ^ byte) & 0xff]!;
-  }
-  return value | 0;
-};
-
 /** Where helpers that access guest memory find the operand's offset, an i64. */
 export const OFFSET = State.scratch + 256;
 
@@ -185,7 +169,6 @@ export const SPECIAL_HELPERS: Readonly<Record<string, Helper>> = {
   "sse.aes": aes,
   "sse.clmul": carrylessMultiply,
   "sse.strings": strings,
-  "sse.crc32": crc32,
   "avx.maskload": maskLoad,
   "avx.maskstore": maskStore,
   "avx.gather": gather,

@@ -1,4 +1,4 @@
-import { MemorySizeExt, OpKind, Register } from "iced-x86";
+import { OpKind, Register } from "iced-x86";
 import { Vector } from "../state.ts";
 import type { Address, Emit, Emitter } from "../translate/context.ts";
 import { gprBits } from "../translate/insn.ts";
@@ -153,29 +153,6 @@ function stringCompare(lengths: "implicit" | "explicit", output: "index" | "mask
     e.setFlags();
   });
 }
-
-/** CRC32: accumulates 1, 2, 4 or 8 bytes into a 32-bit register. An integer instruction, but SSE4.2's. */
-export const crc32: Emitter = (e) => {
-  const { insn, code } = e;
-  const target = insn.register(0);
-  const bytes = insn.isMemory(1) ? MemorySizeExt.size(insn.raw.memorySize) : gprBits(insn.register(1)) / 8;
-  const value = e.temp(Type.i64);
-  if (insn.isMemory(1)) e.load(e.address(), bytes as 1 | 2 | 4 | 8);
-  else e.gpr(insn.register(1));
-  code.set(value);
-  e.gpr(target);
-  code.op(Op.i32_wrap_i64);
-  code.get(value);
-  code.op(Op.i32_wrap_i64);
-  code.get(value);
-  code.i64(32);
-  code.op(Op.i64_shr_u);
-  code.op(Op.i32_wrap_i64);
-  code.i32(bytes);
-  e.call("sse.crc32", [Type.i32, Type.i32, Type.i32, Type.i32], Type.i32);
-  code.op(Op.i64_extend_i32_u);
-  e.setGpr(target);
-};
 
 function storeOffset(e: Emit, at: Address): void {
   e.stateAddress();

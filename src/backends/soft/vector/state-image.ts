@@ -4,7 +4,7 @@ import { X87State } from "../x87/state.ts";
 import { OFFSET } from "./special-helpers.ts";
 
 /** How FXSAVE and the XSAVE family lay out their first 512 bytes: pointers of 64 bits, and sixteen XMM registers or eight. */
-export interface ImageFormat {
+interface ImageFormat {
   readonly wide: boolean;
   readonly registers: 8 | 16;
 }
@@ -13,7 +13,6 @@ export interface ImageFormat {
 const X87 = 1;
 const SSE = 2;
 const AVX = 4;
-export const XSAVE_COMPONENTS = X87 | SSE | AVX;
 
 /** Bits of MXCSR that exist. */
 const MXCSR_MASK = 0xffff;
@@ -21,10 +20,8 @@ const MXCSR_DEFAULT = 0x1f80;
 const LEGACY_BYTES = 512;
 /** Where the header ends and the AVX component starts, in either format. */
 const AVX_OFFSET = 576;
-export const XSAVE_BYTES = 832;
+const XSAVE_BYTES = 832;
 const COMPACTED = 1n << 63n;
-
-const WHOLE: ImageFormat = { wide: true, registers: 16 };
 
 /** Intel SDM Vol. 1, "Legacy Region of an XSAVE Area": FCW to FDP, then ST(0) to ST(7). */
 function writeX87(view: StateView, out: DataView, format: ImageFormat): void {
@@ -111,30 +108,6 @@ function inUse(view: StateView, format: ImageFormat): number {
 
 function viewOf(image: Uint8Array): DataView {
   return new DataView(image.buffer, image.byteOffset, image.byteLength);
-}
-
-/** The XSAVE image in standard format with every component in it: 832 bytes. */
-export function saveImage(view: StateView): Uint8Array {
-  const image = new Uint8Array(XSAVE_BYTES);
-  const out = viewOf(image);
-  writeX87(view, out, WHOLE);
-  out.setUint32(24, view.getUint32(State.mxcsr, true), true);
-  out.setUint32(28, MXCSR_MASK, true);
-  writeRegisters(view, image, 160, 0, 16);
-  out.setBigUint64(LEGACY_BYTES, BigInt(XSAVE_COMPONENTS), true);
-  writeRegisters(view, image, AVX_OFFSET, 1, 16);
-  return image;
-}
-
-/** Loads an image in standard format; components it leaves out become initial. A short image has no AVX component. */
-export function loadImage(view: StateView, image: Uint8Array): void {
-  const data = viewOf(image);
-  const present = image.length >= 576 ? Number(data.getBigUint64(LEGACY_BYTES, true) & 7n) : X87 | SSE;
-  if (present & X87) readX87(view, data, WHOLE);
-  else initializeX87(view);
-  view.setUint32(State.mxcsr, data.getUint32(24, true) & MXCSR_MASK, true);
-  readRegisters(view, present & SSE ? image : undefined, 160, 0, 16);
-  readRegisters(view, present & AVX && image.length >= XSAVE_BYTES ? image : undefined, AVX_OFFSET, 1, 16);
 }
 
 function formatFrom(wide: number, registers: number): ImageFormat {

@@ -2,7 +2,6 @@ import { describe, expect, test } from "bun:test";
 import { State, Vector } from "../../../../../src/backends/soft/state.ts";
 import { createRegistry } from "../../../../../src/backends/soft/translate/registry.ts";
 import { registerVector } from "../../../../../src/backends/soft/vector/register.ts";
-import { loadImage, saveImage } from "../../../../../src/backends/soft/vector/state-image.ts";
 import { differences, randomCase, runNative, runSoft, type VectorCase } from "./lockstep.ts";
 import { MEMORY, NativeOracle, unavailable } from "./oracle/native.ts";
 import { Random } from "./oracle/random.ts";
@@ -90,16 +89,6 @@ describe.skipIf(missing !== undefined)(`state images against the host${suffix}`,
 });
 
 describe("state images", () => {
-  test("saveImage() and loadImage() are inverse", () => {
-    const { soft, run } = runner(XSAVE);
-    runSoft(soft, caseWith(new Random(5), 7n), run);
-    const image = saveImage(soft.view);
-    expect(image.length).toBe(832);
-    soft.bytes.fill(0, State.x87, State.vector0 + 2048);
-    loadImage(soft.view, image);
-    expect(saveImage(soft.view)).toEqual(image);
-  });
-
   test("XSAVE stores only what EDX:EAX asks for", () => {
     const { soft, run } = runner(XSAVE);
     guest(soft, 1024).fill(0xee);

@@ -18,7 +18,8 @@ import {
 export const GUEST = 0x50000;
 export const GUEST_BYTES = 2048;
 
-const MODE: Mode = {
+/** 64-bit mode at CPL 3 with every unit enabled: what x87 and vector emitters ask of a mode, and no more. */
+const MODE = {
   id: 1,
   bits: 64,
   stackBits: 64,
@@ -37,7 +38,7 @@ const MODE: Mode = {
   avx: "run",
   osxsave: true,
   ioAllowed: false,
-};
+} as Mode;
 
 /** Everything an emitter asks for, for one instruction over flat memory without faults: a test bench for emitters alone. */
 class StraightEmit implements Emit {
