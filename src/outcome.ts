@@ -12,8 +12,8 @@ export type Outcome =
   | { kind: "debugExit"; status: number }
   /** A triple fault, or an engine's own shutdown condition. */
   | { kind: "tripleFault" }
-  /** The engine could not run the guest. */
-  | { kind: "failed"; exit: ExitOf<"failEntry" | "internalError" | "unknown" | "memoryFault"> }
+  /** The engine could not run the guest, or told that it crashed. */
+  | { kind: "failed"; exit: ExitOf<"failEntry" | "internalError" | "unknown" | "memoryFault" | "systemEvent"> }
   | { kind: "timeout" }
   | { kind: "maxExits" }
   | { kind: "maxInstructions" }

@@ -1,6 +1,6 @@
 import { dispatch } from "./dispatch.ts";
 import { DisposedError } from "./errors.ts";
-import type { Exit } from "./exit.ts";
+import type { Exit, ExitOf } from "./exit.ts";
 import { checkLimits, deadlineOf, type RunLimits } from "./limits.ts";
 import type { Outcome } from "./outcome.ts";
 import { RFLAGS_IF } from "./registers.ts";
@@ -152,7 +152,7 @@ function outcomeOf(exit: Exit): Outcome | undefined {
     case "shutdown":
       return { kind: "tripleFault" };
     case "systemEvent":
-      return exit.name === "shutdown" ? { kind: "poweredOff" } : { kind: "reset" };
+      return outcomeOfEvent(exit);
     case "failEntry":
     case "internalError":
     case "memoryFault":
@@ -160,6 +160,21 @@ function outcomeOf(exit: Exit): Outcome | undefined {
       return { kind: "failed", exit };
     default:
       return undefined;
+  }
+}
+
+/** A guest that asks to be woken or suspended goes on; one that tells of its crash has failed. */
+function outcomeOfEvent(exit: ExitOf<"systemEvent">): Outcome | undefined {
+  switch (exit.name) {
+    case "shutdown":
+      return { kind: "poweredOff" };
+    case "reset":
+      return { kind: "reset" };
+    case "wakeup":
+    case "suspend":
+      return undefined;
+    default:
+      return { kind: "failed", exit };
   }
 }
 

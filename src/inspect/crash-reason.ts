@@ -75,10 +75,7 @@ function isReset(registers: RegisterAccess): boolean {
   return registers.readGpr(RIP) === 0xfff0n && registers.readSegment("cs").base === 0xffff0000n;
 }
 
-function explainFailure(
-  exit: ExitOf<"failEntry" | "internalError" | "unknown" | "memoryFault">,
-  scene: CrashScene,
-): CrashReason {
+function explainFailure(exit: Extract<Outcome, { kind: "failed" }>["exit"], scene: CrashScene): CrashReason {
   switch (exit.kind) {
     case "failEntry":
       return {
@@ -94,6 +91,11 @@ function explainFailure(
       return {
         title: "an access that guest memory does not allow",
         details: [`${exit.bytes} bytes at GPA ${hex(exit.gpa)}, flags ${hex(exit.flags)}.`],
+      };
+    case "systemEvent":
+      return {
+        title: `the guest reported ${exit.name}`,
+        details: exit.data.length === 0 ? [] : [`Data words: ${exit.data.map((word) => hex(word)).join(", ")}.`],
       };
     case "unknown":
       return {

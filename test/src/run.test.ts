@@ -32,6 +32,7 @@ describe("vm.run()", () => {
     [{ kind: "systemEvent", type: 2, name: "reset", data: [] }, { kind: "reset" }],
     ...(
       [
+        { kind: "systemEvent", type: 3, name: "crash", data: [] },
         { kind: "unknown", reason: 99 },
         { kind: "memoryFault", flags: 0n, gpa: 0, bytes: 4096 },
         { kind: "failEntry", hardwareReason: 7n, cpu: 0, explanation: "" },
