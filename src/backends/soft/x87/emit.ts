@@ -103,7 +103,7 @@ function noteInstruction(e: Emit, opcode: number, modrm: number, at?: Address): 
   code.i32(((opcode & 7) << 8) | modrm);
   e.storeState(Mem.i32_store, State.fop);
   e.stateAddress();
-  code.i64(e.insn.rip + (e.mode.real ? e.mode.csBase : 0n));
+  code.i64(e.insn.rip);
   e.storeState(Mem.i64_store, State.fip);
   e.stateAddress();
   pushSelector(e, SegIndex.cs);
@@ -111,10 +111,6 @@ function noteInstruction(e: Emit, opcode: number, modrm: number, at?: Address): 
   if (!at) return;
   e.stateAddress();
   code.get(at.offset);
-  if (e.mode.real) {
-    e.loadState(Mem.i64_load, State.segments + at.segment * Seg.size + Seg.base);
-    code.op(Op.i64_add);
-  }
   e.storeState(Mem.i64_store, State.fdp);
   e.stateAddress();
   pushSelector(e, at.segment);

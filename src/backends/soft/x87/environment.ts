@@ -14,8 +14,10 @@ export function storeEnvironment(view: DataView, format: EnvironmentFormat): Uin
   const fip = Number(view.getBigUint64(State.fip, true) & 0xffff_ffffn);
   const fdp = Number(view.getBigUint64(State.fdp, true) & 0xffff_ffffn);
   const fop = view.getUint32(State.fop, true) & 0x7ff;
+  // Real and virtual-8086 mode have linear addresses in their format.
+  const linear = (offset: number, selector: number) => (offset + view.getUint16(selector, true) * 16) >>> 0;
   const fields = format.real
-    ? realFields(fip, fdp, fop, format.bytes)
+    ? realFields(linear(fip, State.fipSelector), linear(fdp, State.fdpSelector), fop, format.bytes)
     : protectedFields(view, fip, fdp, fop, format.bytes);
   const image = new Uint8Array(format.bytes);
   const out = new DataView(image.buffer);

@@ -100,9 +100,9 @@ test.skipIf(missing !== undefined)(
           const actual = reconcile(name, expected, runSoft(soft, c, run));
           const found = differences(expected, actual);
           if (found.length > 0)
-            expect(`${assembly(bytes)} with MXCSR ${c.mxcsr.toString(16)}: ${found.join("; ")}`).toBe(
-              `${assembly(bytes)}`,
-            );
+            expect(
+              `${assembly(bytes)} with MXCSR ${c.mxcsr.toString(16)} (seed ${SEED}, encoding ${e}, case ${i}): ${found.join("; ")}`,
+            ).toBe(`${assembly(bytes)}`);
         }
       }
     }

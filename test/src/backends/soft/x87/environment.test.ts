@@ -106,4 +106,12 @@ describe("x87 environments", () => {
     expect(other.getBigUint64(State.fip, true)).toBe(view.getBigUint64(State.fip, true));
     expect(new X87State(other).tags).toBe(0x81);
   });
+
+  test("storeEnvironment() joins selector and offset in the real-mode format", () => {
+    const view = new DataView(new ArrayBuffer(State.size));
+    view.setUint32(State.fipSelector, 0xf000, true);
+    view.setBigUint64(State.fip, 0x1234n, true);
+    const image = new DataView(storeEnvironment(view, { bytes: 14, real: true }).buffer);
+    expect([image.getUint16(6, true), image.getUint16(8, true)]).toEqual([0x1234, 0xf000]);
+  });
 });
