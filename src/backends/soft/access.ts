@@ -1,6 +1,6 @@
 import type { Cpu } from "./cpu.ts";
 import type { Watchpoints } from "./debug.ts";
-import { type Access, pagingOn, type Walk, walk } from "./paging.ts";
+import { type Access, pagingOn, quickWalk, type Walk, walk } from "./paging.ts";
 import { markDirty, type RamSlot } from "./ram.ts";
 import { Seg, SegIndex, State, Tlb, tlbTable, Vector } from "./state.ts";
 import { answer } from "./system/ports.ts";
@@ -45,6 +45,8 @@ export class MemoryAccess {
 
   /** WebAssembly address to load from, or 0 when the instruction leaves. */
   slowLoad(low: number, high: number, info: number): number {
+    const quick = this.#quick(low, high, info, false);
+    if (quick !== 0) return quick;
     const pieces = this.#translate(low, high, info & 0xff, info);
     if (pieces === undefined) return 0;
     const [first] = pieces;
@@ -58,6 +60,12 @@ export class MemoryAccess {
 
   /** Stores what is in the scratch area. 0 when done. */
   slowStore(low: number, high: number, info: number): number {
+    const quick = this.#quick(low, high, info, true);
+    if (quick !== 0) {
+      const from = this.#cpu.base + State.scratch;
+      this.#cpu.ram.bytes.copyWithin(quick, from, from + (info & 0xff));
+      return 0;
+    }
     const pieces = this.#translate(low, high, info & 0xff, info | INFO_WRITE);
     if (pieces === undefined || this.#mustRetry(pieces)) return 1;
     const [first] = pieces;
@@ -75,6 +83,8 @@ export class MemoryAccess {
 
   /** Address where an operand can be read and written, or 0. The scratch area stands in where RAM cannot serve directly. */
   slowModify(low: number, high: number, info: number): number {
+    const quick = this.#quick(low, high, info, true);
+    if (quick !== 0) return quick;
     const pieces = this.#translate(low, high, info & 0xff, info | INFO_WRITE);
     if (pieces === undefined || this.#mustRetry(pieces)) return 0;
     const [first] = pieces;
@@ -85,6 +95,37 @@ export class MemoryAccess {
     const { cpu, scratch } = this.#scratch(info & 0xff);
     for (const piece of pieces) if (!this.#readPiece(piece, scratch)) return 0;
     return cpu.base + State.scratch;
+  }
+
+  /** A plain TLB miss: one page of RAM that needs nobody's attention. 0 to go the careful way. */
+  #quick(low: number, high: number, info: number, write: boolean): number {
+    const cpu = this.#cpu;
+    if ((low & 0xfff) + (info & 0xff) > 4096 || this.watchpoints?.active) return 0;
+    if (high !== 0 && !isCanonicalPair(cpu, low, high)) return 0;
+    const user = (info & INFO_USER) !== 0;
+    const page = quickWalk(cpu.ram, cpu.pagingState, low, high, write, user);
+    if (page < 0) return 0;
+    const slot = cpu.ram.find(page);
+    if (slot === undefined) return 0;
+    if (
+      write &&
+      (slot.readOnly || cpu.tracker.isCodePage(page) || (slot.dirty !== undefined && !isDirty(slot, page)))
+    ) {
+      return 0;
+    }
+    const host = slot.host + (page - slot.gpa);
+    this.#enter(low, high, user, write, host);
+    return host + (low & 0xfff);
+  }
+
+  /** Writes a TLB entry for the page of `low` that lies at `host`. */
+  #enter(low: number, high: number, user: boolean, write: boolean, host: number): void {
+    const { i32 } = this.#cpu;
+    const at = (tlbTable(user, write) + ((low >>> 12) & (Tlb.entries - 1)) * Tlb.size) >> 2;
+    const page = low & ~0xfff;
+    i32[at] = page;
+    i32[at + 1] = high;
+    i32[at + 2] = (host - page) | 0;
   }
 
   /** Faults unless the whole range can be accessed. 0 when it can. */
@@ -321,12 +362,7 @@ export class MemoryAccess {
     if (otherwise && (cpu.cr4 & 0x20_0000) !== 0) return;
     if (this.watchpoints?.active && this.watchpoints.onPage(low, high)) return;
     if (write && !this.#mayWrite(found, slot)) return;
-    const at = (tlbTable(user, write) + ((low >>> 12) & (Tlb.entries - 1)) * Tlb.size) >> 2;
-    const { i32 } = cpu;
-    const page = low & ~0xfff;
-    i32[at] = page;
-    i32[at + 1] = high;
-    i32[at + 2] = (slot.host + (found.page - slot.gpa) - page) | 0;
+    this.#enter(low, high, user, write, slot.host + (found.page - slot.gpa));
   }
 
   /** Whether writes to the page need nobody's attention. */

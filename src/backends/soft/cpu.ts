@@ -116,8 +116,9 @@ export class Cpu implements HelperCpu {
   shadow: { rip: bigint; instructions: number } | undefined;
   nmiBlocked = false;
   halted = false;
-  /** RIP of the instruction whose system helper runs. */
-  instructionRip = 0n;
+  /** RIP of the instruction whose system helper runs, in halves. */
+  instructionLow = 0;
+  instructionHigh = 0;
   /** Instructions retired before the present slice. */
   retired = 0;
   sliceBudget = 0;
@@ -158,6 +159,9 @@ export class Cpu implements HelperCpu {
   setGpr32(index: number, value: number): void {
     this.i32[(State.gpr >> 2) + index * 2] = value;
     this.i32[(State.gpr >> 2) + index * 2 + 1] = 0;
+  }
+  get instructionRip(): bigint {
+    return (BigInt(this.instructionHigh >>> 0) << 32n) | BigInt(this.instructionLow >>> 0);
   }
   get rip(): bigint {
     return this.u64[State.rip >> 3] as bigint;

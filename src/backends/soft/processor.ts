@@ -7,6 +7,7 @@ import type { VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Jump, State, Vector } from "./state.ts";
 import { deliver, type Event, hasErrorCode } from "./system/interrupts.ts";
 import { SITE_JUMP, SITE_SYSTEM } from "./translate/emitter.ts";
+import type { Mode } from "./translate/mode.ts";
 
 /** Instructions between two looks at the clock: from the first slice up, as they turn out to take less than a millisecond. */
 const FIRST_SLICE = 10_000;
@@ -272,9 +273,9 @@ export class Processor {
   #entry(): Entry | "step" | "fault" {
     const cpu = this.#cpu;
     const { mode } = cpu;
-    const linear = mode.csBase === 0n ? cpu.rip : (cpu.rip + mode.csBase) & 0xffff_ffffn;
-    const known = this.#cached(linear);
+    const known = this.#cached(mode);
     if (known !== undefined) return known;
+    const linear = mode.csBase === 0n ? cpu.rip : (cpu.rip + mode.csBase) & 0xffff_ffffn;
     if (mode.csLimit >= 0 && cpu.rip > BigInt(mode.csLimit)) {
       cpu.raise(Vector.GP, 0);
       return "fault";
@@ -284,14 +285,21 @@ export class Processor {
     return this.#code.lookup(linear, gpa, mode) ?? "step";
   }
 
-  /** The jump cache as generated code asks it. */
-  #cached(linear: bigint): Entry | undefined {
-    const cpu = this.#cpu;
-    const low = Number(linear & 0xffff_ffffn);
-    const index = (low ^ Number((linear >> 12n) & 0xffff_ffffn)) & (Jump.entries - 1);
-    const at = State.jumps + index * Jump.size;
-    if (cpu.get(at + Jump.mode) !== cpu.get(State.jumpTag) || cpu.get64(at + Jump.linear) !== linear) return undefined;
-    return this.#code.entryOf(cpu.get(at + Jump.func), cpu.get(at + Jump.entry));
+  /** The jump cache as generated code asks it; in halves, since a BigInt costs more than the rest of an exit. */
+  #cached(mode: Mode): Entry | undefined {
+    const { i32 } = this.#cpu;
+    let low = i32[State.rip >> 2] as number;
+    let high = i32[(State.rip >> 2) + 1] as number;
+    if (mode.csBase !== 0n) {
+      low = (low + Number(mode.csBase)) | 0;
+      high = 0;
+    }
+    const index = (low ^ (low >>> 12)) & (Jump.entries - 1);
+    const at = (State.jumps + index * Jump.size) >> 2;
+    if (i32[at] !== low || i32[at + 1] !== high || i32[at + (Jump.mode >> 2)] !== i32[State.jumpTag >> 2]) {
+      return undefined;
+    }
+    return this.#code.entryOf(i32[at + (Jump.func >> 2)] as number, i32[at + (Jump.entry >> 2)] as number);
   }
 
   /** Makes the state exact after generated code came back. True to go on in this slice. */

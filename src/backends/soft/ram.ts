@@ -1,5 +1,6 @@
 import type { HostMemory, SlotMapping } from "../../backend.ts";
 import { CapabilityError, MemoryError } from "../../errors.ts";
+import { collectGarbage, noteGarbage } from "./garbage.ts";
 import { State } from "./state.ts";
 
 /** vCPUs of one VM at most: each has its state in front of guest memory. */
@@ -156,6 +157,8 @@ export class GuestRam {
     this.slots = [];
     this.changed.clear();
     this.memory.grow(0);
+    noteGarbage(this.#high - RAM_BASE);
+    collectGarbage();
   }
 }
 

@@ -83,12 +83,12 @@ export const State = {
   constants: 0x2000,
 
   /**
-   * Software TLB: four tables of 1024 entries, fields in `Tlb`: pages that the supervisor may read, that it may write
+   * Software TLB: four tables of 2048 entries, fields in `Tlb`: pages that the supervisor may read, that it may write
    * (without translated code on them), and the same for the user.
    */
   tlb: 0x10000,
   /** Jump cache: 2048 entries, fields in `Jump`. */
-  jumps: 0x20000,
+  jumps: 0x30000,
   /** Bytes per vCPU. */
   size: 0x40000,
 } as const;
@@ -119,7 +119,7 @@ export const Tlb = {
   tag: 0,
   /** i32: add to the low 32 bits of the linear address for the WebAssembly address. */
   addend: 8,
-  entries: 1024,
+  entries: 2048,
   size: 16,
 } as const;
 

@@ -223,12 +223,22 @@ function imports(cpu: Cpu, vm: SoftVm): Record<string, WebAssembly.Memory | WebA
 
 /** RIP goes behind the instruction before its helper runs, and back when it is not done. */
 function callSystem(cpu: Cpu, helper: (cpu: Cpu, ...args: number[]) => number, args: readonly number[]): number {
-  const here = cpu.rip;
+  const { i32 } = cpu;
+  const at = State.rip >> 2;
+  const low = i32[at] as number;
+  const high = i32[at + 1] as number;
+  cpu.instructionLow = low;
+  cpu.instructionHigh = high;
+  const next = (low >>> 0) + (i32[State.length >> 2] as number);
   const { bits } = cpu.mode;
-  cpu.instructionRip = here;
-  cpu.rip = BigInt.asUintN(bits, here + BigInt(cpu.get(State.length)));
+  i32[at] = bits === 16 ? next & 0xffff : next | 0;
+  if (bits === 64 && next > 0xffff_ffff) i32[at + 1] = (high + 1) | 0;
   const status = helper(cpu, ...args);
-  if (status === 0) cpu.set(State.budget, cpu.get(State.budget) - 1);
-  else cpu.rip = here;
+  if (status === 0) {
+    i32[State.budget >> 2] = (i32[State.budget >> 2] as number) - 1;
+    return 0;
+  }
+  i32[at] = low;
+  i32[at + 1] = high;
   return status;
 }

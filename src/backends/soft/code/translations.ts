@@ -1,4 +1,5 @@
 import type { Cpu } from "../cpu.ts";
+import { collectGarbage, noteGarbage } from "../garbage.ts";
 import { Jump, State } from "../state.ts";
 import type { Site } from "../translate/emitter.ts";
 import type { Mode } from "../translate/mode.ts";
@@ -27,25 +28,14 @@ interface Page {
   start: number;
   end: number;
   copy: Uint8Array;
+  /** The same range of guest memory. */
+  live: Uint8Array;
   /** Run in which the bytes were last compared. */
   verified: number;
 }
 
-/** WebAssembly translated since the collector ran last. Its compiled form is many times larger, and JavaScriptCore does not count it. */
-let translatedBytes = 0;
-const COLLECT_AFTER = 12 << 20;
-
-function noteTranslated(bytes: number): void {
-  translatedBytes += bytes;
-}
-
-/** Lets go of compiled code that was dropped, once there is enough of it. */
-export function collectTranslated(): void {
-  if (translatedBytes < COLLECT_AFTER) return;
-  translatedBytes = 0;
-  Bun.gc(true);
-}
-
+/** Compiled code is about this many times as large as the WebAssembly it comes from. */
+const COMPILED_SIZE = 6;
 /** Single instructions kept at most before all are thrown away. */
 const MAX_STEPS = 2048;
 /** Translations of a page that may be dropped before it goes one instruction at a time, and for how long (instructions). */
@@ -84,12 +74,12 @@ export class Translations implements CodeOwner {
     cpu.tracker.owners.add(this);
   }
 
-  readonly #bySlot: { run: (entry: number) => void; page: Page }[] = [];
+  readonly #bySlot: { run: (entry: number) => void; page: Page; entries: Entry[] }[] = [];
 
   /** The entry that the jump cache names. */
   entryOf(func: number, block: number): Entry | undefined {
     const known = this.#bySlot[func];
-    return known === undefined ? undefined : { run: known.run, func, block, page: known.page };
+    return known?.entries[block];
   }
 
   site(region: number, site: number): Site | undefined {
@@ -109,8 +99,7 @@ export class Translations implements CodeOwner {
   #verify(page: Page): boolean {
     if (page.verified === this.#run) return true;
     page.verified = this.#run;
-    const { bytes } = this.#cpu.ram;
-    const same = Buffer.compare(bytes.subarray(page.host + page.start, page.host + page.end), page.copy) === 0;
+    const same = sameBytes(page);
     if (!same) this.#cpu.tracker.invalidate(page.number * 4096);
     return same;
   }
@@ -174,10 +163,11 @@ export class Translations implements CodeOwner {
     const end = Math.min(4096, Math.max(...blocks.map((b) => b.end)));
     const page = this.#page(number, linearPage, host, copy, start, end);
     page.funcs.push({ slot, region });
-    this.#bySlot[slot] = { run, page };
+    const entries = blocks.map((_, block) => ({ run, func: slot, block, page }));
+    this.#bySlot[slot] = { run, page, entries };
     for (const [block, b] of blocks.entries()) {
       const key = b.start * 4096 + mode.id;
-      if (!page.entries.has(key)) page.entries.set(key, { run, func: slot, block, page });
+      if (!page.entries.has(key)) page.entries.set(key, entries[block] as Entry);
     }
     cpu.tracker.add(this, number * 4096 + start, end - start);
     return page.entries.get(offset * 4096 + mode.id);
@@ -214,6 +204,7 @@ export class Translations implements CodeOwner {
         start,
         end,
         copy: copy.slice(start, end),
+        live: this.#live(host, start, end),
         verified: this.#run,
       };
       pages.push(page);
@@ -222,13 +213,18 @@ export class Translations implements CodeOwner {
     page.start = Math.min(page.start, start);
     page.end = Math.max(page.end, end);
     page.copy = copy.slice(page.start, page.end);
+    page.live = this.#live(host, page.start, page.end);
     return page;
+  }
+
+  #live(host: number, start: number, end: number): Uint8Array {
+    return this.#cpu.ram.bytes.subarray(host + start, host + end);
   }
 
   #instantiate(module: ModuleBuilder): (entry: number) => void {
     const { memory } = this.#cpu.ram;
     const bytes = module.finish(memory.buffer.byteLength / 65536, 0);
-    noteTranslated(bytes.length);
+    noteGarbage(bytes.length * COMPILED_SIZE);
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { v: this.#imports });
     return instance.exports.f as (entry: number) => void;
   }
@@ -268,7 +264,7 @@ export class Translations implements CodeOwner {
       this.#freeRegions.push(region);
     }
     this.#steps = new Map();
-    collectTranslated();
+    collectGarbage();
   }
 
   dropPage(number: number): void {
@@ -307,6 +303,16 @@ export class Translations implements CodeOwner {
     this.#cpu.tracker.owners.delete(this);
     this.#pages.clear();
     this.#steps.clear();
-    collectTranslated();
+    collectGarbage();
   }
+}
+
+/** Short ranges are compared here: a call into the runtime costs more. */
+const SHORT = 48;
+
+function sameBytes(page: Page): boolean {
+  const { copy, live } = page;
+  if (copy.length > SHORT) return Buffer.compare(live, copy) === 0;
+  for (let i = 0; i < copy.length; i++) if (copy[i] !== live[i]) return false;
+  return true;
 }

@@ -116,6 +116,6 @@ export class IoApic {
       logical: (low & ENTRY.LOGICAL) !== 0,
       level,
     });
-    if (level && taken !== 0) this.#low[pin] = low | ENTRY.REMOTE_IRR;
+    if (level && taken > 0) this.#low[pin] = low | ENTRY.REMOTE_IRR;
   }
 }

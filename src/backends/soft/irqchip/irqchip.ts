@@ -2,7 +2,7 @@ import type { Cpu } from "../cpu.ts";
 import { VirtualClock } from "./clock.ts";
 import { type InterruptSink, VcpuInterrupts } from "./interrupts.ts";
 import { IOAPIC_BASE, IOAPIC_BYTES, IOAPIC_PINS, IoApic } from "./ioapic.ts";
-import type { InterruptCommand } from "./lapic.ts";
+import type { InterruptCommand, LocalApic } from "./lapic.ts";
 import { DELIVERY, decodeMsi, type InterruptMessage } from "./message.ts";
 import { isPicPort, PicPair } from "./pic.ts";
 import { isPitPort, Pit8254 } from "./pit.ts";
@@ -37,6 +37,11 @@ export class Irqchip {
   detach(cpu: Cpu): void {
     this.clock.remove(cpu);
     this.#units.delete(cpu.id);
+  }
+
+  /** The local APIC of a vCPU. */
+  lapic(id: number): LocalApic | undefined {
+    return this.#units.get(id)?.lapic;
   }
 
   /** A GSI that leads nowhere is dropped, as by KVM. */

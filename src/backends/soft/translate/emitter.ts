@@ -93,6 +93,8 @@ export class RegionEmitter implements Emit {
   #blocks: Label[] = [];
   #starts: readonly bigint[] = [];
   #current = -1;
+  /** The present block as a loop of its own. */
+  #self: Label | undefined;
 
   constructor(options: RegionOptions) {
     this.#options = options;
@@ -134,10 +136,11 @@ export class RegionEmitter implements Emit {
     } else this.#blocks = [c.block()];
   }
 
-  /** Starts block `index` of `instructions` instructions. */
-  beginBlock(index: number, instructions: number): void {
+  /** Starts block `index` of `instructions` instructions. `repeats`: it jumps to its own start. */
+  beginBlock(index: number, instructions: number, repeats: boolean): void {
     const c = this.code;
     c.end();
+    this.#self = repeats ? c.loop() : undefined;
     this.#current = index;
     this.flagKind = -1;
     this.#carryKind = -1;
@@ -156,6 +159,12 @@ export class RegionEmitter implements Emit {
       reason: "budget",
     });
     c.end();
+  }
+
+  endBlock(next: bigint): void {
+    this.jumpTo(next);
+    if (this.#self !== undefined) this.code.end();
+    this.#self = undefined;
   }
 
   beginInstruction(insn: Insn): void {
@@ -366,6 +375,7 @@ export class RegionEmitter implements Emit {
     this.commitFlags();
     const index = this.#starts.indexOf(target);
     if (index > this.#current) c.br(this.#blocks[index] as Label);
+    else if (index === this.#current && this.#self !== undefined) c.br(this.#self);
     else if (index >= 0) {
       c.i32(index);
       c.set(this.#next);
@@ -383,6 +393,7 @@ export class RegionEmitter implements Emit {
     this.commitFlags();
     const index = this.#starts.indexOf(target);
     if (index > this.#current) c.brIf(this.#blocks[index] as Label);
+    else if (index === this.#current && this.#self !== undefined) c.brIf(this.#self);
     else {
       c.if();
       this.jumpTo(target);
@@ -795,7 +806,7 @@ export class RegionEmitter implements Emit {
 
   /**
    * Copies the main descriptor to the carry descriptor, before an instruction that replaces some flags only. `same`:
-   * the families that replace the same flags; what they kept stays.
+   * the families that replace the same flags, in ascending order without a gap; what they kept stays.
    */
   keepFlags(same: readonly Family[]): void {
     const c = this.code;
@@ -818,23 +829,18 @@ export class RegionEmitter implements Emit {
       return;
     }
     this.#carryKind = -1;
-    const keep = this.temp(Type.i32);
-    for (const [i, family] of same.entries()) {
-      c.get(this.main.kind);
-      c.i32(2);
-      c.op(Op.i32_shr_u);
-      c.i32(family);
-      c.op(Op.i32_eq);
-      if (i > 0) c.op(Op.i32_or);
-    }
-    c.set(keep);
+    // A branch, not selects: in a loop it always goes the same way. Families of one list are neighbours.
+    c.get(this.main.kind);
+    c.i32(flagKind(same[0] as Family, 8));
+    c.op(Op.i32_sub);
+    c.i32(same.length * 4);
+    c.op(Op.i32_ge_u);
+    c.if();
     for (const [from, to] of [...pairs, [this.main.kind, this.#carry.kind]] as const) {
-      c.get(to);
       c.get(from);
-      c.get(keep);
-      c.op(Op.select);
       c.set(to);
     }
+    c.end();
   }
 
   #carryFlag(flag: FlagName): void {

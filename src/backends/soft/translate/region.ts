@@ -32,6 +32,8 @@ export interface Block {
   readonly start: number;
   end: number;
   instructions: number;
+  /** Its last instruction may jump to its first. */
+  repeats: boolean;
 }
 
 interface Shape {
@@ -40,6 +42,7 @@ interface Shape {
   readonly ends: boolean;
   /** Bytes from the start of the source where control may go on. */
   readonly leaders: readonly number[];
+  readonly calls?: boolean;
 }
 
 /** Finds the blocks of a region and writes its function. */
@@ -109,12 +112,13 @@ export class Translator {
   }
 
   #block(start: number, shapes: ReadonlyMap<number, Shape>, leaders: ReadonlySet<number>): Block[] {
-    const block: Block = { start, end: start, instructions: 0 };
+    const block: Block = { start, end: start, instructions: 0, repeats: false };
     for (;;) {
       const shape = shapes.get(block.end);
       if (shape === undefined) break;
       block.end += shape.length;
       block.instructions++;
+      block.repeats = shape.leaders.includes(start) && !shape.calls;
       if (shape.ends || leaders.has(block.end)) break;
     }
     return block.instructions === 0 ? [] : [block];
@@ -146,7 +150,7 @@ export class Translator {
       flow === FlowControl.IndirectCall ||
       flow === FlowControl.Interrupt;
     if (falls) leaders.push(next);
-    return { length: i.length, ends: true, leaders };
+    return { length: i.length, ends: true, leaders, calls: flow === FlowControl.Call };
   }
 
   #movesSystemRegister(i: Instruction): boolean {
@@ -163,14 +167,14 @@ export class Translator {
     try {
       e.begin(blocks.map((b) => at(b.start)));
       for (const [index, block] of blocks.entries()) {
-        e.beginBlock(index, block.instructions);
+        e.beginBlock(index, block.instructions, block.repeats);
         decoder.position = block.start;
         decoder.ip = at(block.start);
         for (let n = 0; n < block.instructions; n++) {
           decoder.decodeOut(this.#instruction);
           this.#emitInstruction(e, mode);
         }
-        e.jumpTo(at(block.end));
+        e.endBlock(at(block.end));
       }
       e.finish(name);
     } finally {
