@@ -22,6 +22,8 @@ export interface NvmmSystemLayout {
   readonly hasStop: boolean;
   /** nvmm_gpa_unmap() of a range that ends at max_ram makes libnvmm abort. */
   readonly unmapsUpToMaxRam: boolean;
+  /** A wish to return may replace the reason of an exit by NONE or STOPPED. */
+  readonly replacesReasons: boolean;
   /** Names of the library, tried in this order. */
   readonly libraries: readonly string[];
 }
@@ -60,6 +62,7 @@ export const NETBSD: NvmmSystemLayout = {
   errno: { ...BSD_ERRNO, ENOTSUP: 86 },
   hasStop: true,
   unmapsUpToMaxRam: false,
+  replacesReasons: true,
   libraries: ["libnvmm.so", "libnvmm.so.0"],
 };
 
@@ -74,6 +77,7 @@ export const DRAGONFLY: NvmmSystemLayout = {
   errno: { ...BSD_ERRNO, ENOTSUP: 45 },
   hasStop: false,
   unmapsUpToMaxRam: true,
+  replacesReasons: false,
   libraries: ["libnvmm.so", "libnvmm.so.3"],
 };
 

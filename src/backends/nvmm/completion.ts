@@ -1,10 +1,12 @@
 import { NVMM_PROT_EXEC, NVMM_PROT_WRITE } from "../../../ffi/nvmm/config.ts";
+import * as exits from "../../../ffi/nvmm/exit.ts";
 import { NvmmX86Exit } from "../../../ffi/nvmm/exit.ts";
 import { bytesAt } from "../../../ffi/nvmm/memory.ts";
 import {
   INT_SHADOW,
   NVMM_X64_SEG_CS,
   NVMM_X64_SEG_ES,
+  NVMM_X64_SEG_SS,
   NVMM_X64_STATE_CRS,
   NVMM_X64_STATE_GPRS,
   NVMM_X64_STATE_MSRS,
@@ -25,11 +27,30 @@ import type { NvmmSystem } from "./system.ts";
 const RAX = 0;
 const RCX = 1;
 const RDX = 2;
+const RBX = 3;
 const RDI = 7;
 const RIP = 16;
+const OPCODE_HLT = 0xf4;
 const VECTOR_UD = 6;
 const VECTOR_GP = 13;
 const EFER_LMA = 1n << 10n;
+
+/** Reasons that fit into 32 bits, as numbers: a BigInt for each exit would cost an allocation. */
+const NONE = Number(exits.NVMM_VCPU_EXIT_NONE);
+const MEMORY = Number(exits.NVMM_VCPU_EXIT_MEMORY);
+const IO = Number(exits.NVMM_VCPU_EXIT_IO);
+const SHUTDOWN = Number(exits.NVMM_VCPU_EXIT_SHUTDOWN);
+const INT_READY = Number(exits.NVMM_VCPU_EXIT_INT_READY);
+const NMI_READY = Number(exits.NVMM_VCPU_EXIT_NMI_READY);
+const HALTED = Number(exits.NVMM_VCPU_EXIT_HALTED);
+const TPR_CHANGED = Number(exits.NVMM_VCPU_EXIT_TPR_CHANGED);
+const RDMSR = Number(exits.NVMM_VCPU_EXIT_RDMSR);
+const WRMSR = Number(exits.NVMM_VCPU_EXIT_WRMSR);
+const MONITOR = Number(exits.NVMM_VCPU_EXIT_MONITOR);
+const MWAIT = Number(exits.NVMM_VCPU_EXIT_MWAIT);
+const CPUID = Number(exits.NVMM_VCPU_EXIT_CPUID);
+/** Of the others (STOPPED, INVALID) the lower half. */
+const INVALID_LOW = Number(BigInt.asUintN(32, exits.NVMM_VCPU_EXIT_INVALID));
 
 /** Offsets of struct nvmm_x86_exit, by member. */
 const AT = (path: string): number => (NvmmX86Exit.offsets[path] as { offset: number }).offset;
@@ -48,6 +69,8 @@ const FLAGS = AT("exitstate.flags") / 4;
 
 /** Most bytes of a string instruction in one exit: as KVM reads ahead. */
 const STRING_BYTES = 1024;
+/** hwcode of a VM entry that the processor refused. */
+const FAILED_ENTRY = 0xffff_ffff_ffff_ffffn;
 /** Longest instruction. */
 const INSTRUCTION_BYTES = 15;
 
@@ -98,6 +121,8 @@ export class Completion {
   readonly #portData: readonly Uint8Array[];
   #pending: Pending | undefined;
   #stashed: Exit[] = [];
+  /** RIP of the last HLT reported, while the guest made no other exit. */
+  #haltedAt: bigint | undefined;
 
   constructor(parts: CompletionParts, exitBytes: Uint8Array<ArrayBuffer>) {
     this.#parts = parts;
@@ -115,9 +140,10 @@ export class Completion {
     return this.#stashed.shift();
   }
 
+  /** Takes the answer of the last exit, unless one that followed from it has not been seen yet: then that is what waits. */
   settle(): void {
     const pending = this.#pending;
-    if (pending === undefined) return;
+    if (pending === undefined || this.#stashed.length > 0) return;
     this.#pending = undefined;
     const exit = pending.complete();
     if (exit !== undefined) this.#stashed.unshift(exit);
@@ -125,8 +151,14 @@ export class Completion {
 
   /** Drops whatever waits: the state was replaced. */
   forget(): void {
+    this.#haltedAt = undefined;
     this.#pending = undefined;
     this.#stashed = [];
+  }
+
+  /** The caller moved the guest: a HLT there is a new one. */
+  ripWritten(): void {
+    this.#haltedAt = undefined;
   }
 
   /** GVA to GPA by libnvmm's walk. */
@@ -143,42 +175,81 @@ export class Completion {
 
   /** The exit of the run that just ended, by its reason in halves; undefined when the guest just goes on. */
   begin(reasonLow: number, reasonHigh: number): Exit | undefined {
-    if (reasonHigh !== 0) return reasonLow === 0xffffffff ? this.#invalid() : this.#unlessWindow(); // STOPPED
+    if (reasonHigh === 0 && reasonLow !== NONE && reasonLow !== HALTED) this.#haltedAt = undefined;
+    if (reasonHigh !== 0) return reasonLow === INVALID_LOW ? this.#invalid() : this.#replaced(); // STOPPED
     switch (reasonLow) {
-      case 0x0:
-        return this.#unlessWindow();
-      case 0x1:
+      case NONE:
+        return this.#replaced();
+      case MEMORY:
         return this.#memory();
-      case 0x2:
+      case IO:
         return this.#bytes[IO_STR] === 0 ? this.#port() : this.#string();
-      case 0x1000:
+      case SHUTDOWN:
         return { kind: "shutdown" };
-      case 0x1001:
+      case INT_READY:
         return this.#parts.events.windowWanted ? { kind: "irqWindow" } : undefined;
-      case 0x1002:
+      case NMI_READY:
         return this.#parts.policy.nmiWindows ? { kind: "nmiWindow" } : undefined;
-      case 0x1003:
-        return { kind: "hlt" };
-      case 0x1004:
+      case HALTED:
+        return this.#halted();
+      case TPR_CHANGED:
         return { kind: "setTpr", cr8: this.#view.exitstate.cr8 };
-      case 0x2000:
+      case RDMSR:
         return this.#rdmsr();
-      case 0x2001:
+      case WRMSR:
         return this.#wrmsr();
-      case 0x2002:
+      case MONITOR:
         return this.#monitor({ kind: "monitor" });
-      case 0x2003:
+      case MWAIT:
         return this.#monitor({ kind: "mwait" });
-      case 0x2004:
-        return this.#cpuid();
+      case CPUID:
+        return this.#cpuid(this.#view.u.insn.npc);
       default:
         return { kind: "unknown", reason: reasonLow };
     }
   }
 
-  /** NONE and STOPPED may stand where INT_READY would: NetBSD replaces reasons. The state still tells. */
-  #unlessWindow(): Exit | undefined {
-    return this.#parts.events.windowOpened ? { kind: "irqWindow" } : undefined;
+  /**
+   * NONE or STOPPED. On NetBSD they may stand in the place of another reason: IO, MEMORY and the MSR exits just happen again, but
+   * INT_READY, HALTED (with RIP behind the HLT already) and CPUID (with the answer in place of leaf and sub-leaf) do not.
+   * What the guest's state shows of them is made good here.
+   */
+  #replaced(): Exit | undefined {
+    const { events, system } = this.#parts;
+    if (events.windowOpened) return { kind: "irqWindow" };
+    if (!system.layout.replacesReasons || events.exitRflags === undefined) return undefined;
+    return this.#replacedCpuid() ?? this.#replacedHalt();
+  }
+
+  /**
+   * RIP behind a HLT at which the guest was not reported to halt. An instruction there that exits by itself, a handler's first OUT,
+   * say, may be what was replaced: it will exit again, and a HLT before it then counts as a wake-up for no reason.
+   */
+  #replacedHalt(): Exit | undefined {
+    const { state } = this.#parts;
+    const { segs } = state.fetch(NVMM_X64_STATE_SEGS | NVMM_X64_STATE_GPRS);
+    const privileged = ((segs[NVMM_X64_SEG_SS] as NvmmX64StateSeg).attrib >> SEG_ATTRIB.dpl[0]) & 3;
+    const rip = state.readGpr(RIP);
+    if (privileged !== 0 || rip === this.#haltedAt) return undefined;
+    const [before, ...next] = this.#codeAt(rip - 1n);
+    if (before !== OPCODE_HLT || exitsByItself(next)) return undefined;
+    return this.#halted();
+  }
+
+  #replacedCpuid(): Exit | undefined {
+    const { state, policy, cpuid } = this.#parts;
+    if (policy.cpuidExits.length === 0) return undefined;
+    const rip = state.readGpr(RIP);
+    const [first, second] = this.#codeAt(rip);
+    const answer = [RAX, RBX, RCX, RDX].map((index) => state.gprLow(index) >>> 0);
+    if (first !== 0x0f || second !== 0xa2 || !cpuid.isAnswer(policy.cpuidExits, answer)) return undefined;
+    return this.#cpuid(rip + 2n);
+  }
+
+  #halted(): Exit {
+    // Only where it is needed later: reading RIP costs a call.
+    if (this.#parts.system.layout.replacesReasons) this.#haltedAt = this.#parts.state.readGpr(RIP);
+    return { kind: "hlt" };
   }
 
   #wait<E extends Exit>(exit: E, complete: () => Exit | undefined): E {
@@ -400,10 +471,14 @@ export class Completion {
   }
 
   #codeAtRip(): Uint8Array {
+    return this.#codeAt(this.#parts.state.readGpr(RIP));
+  }
+
+  /** Code bytes at CS:rip, as many as are backed. */
+  #codeAt(rip: bigint): Uint8Array {
     const { state } = this.#parts;
     const { segs, msrs } = state.fetch(NVMM_X64_STATE_SEGS | NVMM_X64_STATE_MSRS | NVMM_X64_STATE_CRS);
     const cs = segs[NVMM_X64_SEG_CS] as NvmmX64StateSeg;
-    const rip = state.readGpr(RIP);
     const long = ((msrs[0] as bigint) & EFER_LMA) !== 0n && ((cs.attrib >> SEG_ATTRIB.l[0]) & 1) === 1;
     const gva = long ? rip : (cs.base + rip) & 0xffffffffn;
     const first = this.#hostMemory(gva)?.slice(0, INSTRUCTION_BYTES) ?? new Uint8Array(0);
@@ -466,20 +541,19 @@ export class Completion {
   }
 
   /** NVMM tells neither leaf nor sub-leaf: its own answer in the registers has replaced them. */
-  #cpuid(): Exit {
+  #cpuid(npc: bigint): Exit {
     const { state, policy, cpuid } = this.#parts;
-    const values = [0, 3, 1, 2].map((index) => state.gprLow(index) >>> 0);
-    const { leaf, subleaf } = cpuid.identify(policy.cpuidExits, values);
-    const { low, high } = this.#npc(INSN_NPC);
+    const answer = [RAX, RBX, RCX, RDX].map((index) => state.gprLow(index) >>> 0);
+    const { leaf, subleaf } = cpuid.identify(policy.cpuidExits, answer);
     return this.#wait({ kind: "cpuid", leaf, subleaf }, () => {
-      this.#advance(low, high);
+      this.#advance(Number(npc & 0xffffffffn), Number(npc >> 32n));
       return undefined;
     });
   }
 
   #invalid(): Exit {
     const { hwcode } = this.#view.u.inv;
-    if (hwcode === 0xffff_ffff_ffff_ffffn) {
+    if (hwcode === FAILED_ENTRY) {
       return {
         kind: "failEntry",
         hardwareReason: hwcode,
@@ -499,6 +573,14 @@ export class Completion {
   #failure(data: bigint[]): Exit {
     return { kind: "internalError", ...EMULATION_FAILURE, data, instruction: this.#codeAtRip() };
   }
+}
+
+/** Whether the instruction is a port or MSR access, MONITOR or MWAIT. */
+function exitsByItself(code: readonly number[]): boolean {
+  const at = code.findIndex((byte) => !PREFIXES.has(byte));
+  const [opcode = 0, second] = code.slice(at);
+  if (opcode === 0x0f) return second === 0x30 || second === 0x32 || second === 0x01;
+  return (opcode >= 0x6c && opcode <= 0x6f) || (opcode & 0xf4) === 0xe4;
 }
 
 /** Legacy prefixes (Intel SDM Vol. 2A, "Instruction Prefixes"). */

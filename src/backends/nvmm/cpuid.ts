@@ -32,6 +32,8 @@ export interface CpuidPlan {
   table(id: number): readonly CpuidEntry[];
   /** The leaf of a CPUID exit, by the answer NVMM put into EAX, EBX, ECX, EDX. */
   identify(exits: readonly number[], values: readonly number[]): { leaf: number; subleaf: number };
+  /** Whether these registers are NVMM's answer to one of the leaves. */
+  isAnswer(exits: readonly number[], values: readonly number[]): boolean;
 }
 
 /** The plan for NVMM's own table with what is always shown. */
@@ -71,6 +73,10 @@ function makePlan(
   entries: () => readonly CpuidEntry[],
   exits: readonly number[],
 ): CpuidPlan {
+  const answering = (leaves: readonly number[], values: readonly number[]): CpuidEntry | undefined =>
+    entries().find(
+      (entry) => leaves.includes(entry.leaf) && REGISTERS.every((name, i) => same(entry, name, values[i] ?? 0)),
+    );
   return {
     masks,
     exits,
@@ -80,12 +86,10 @@ function makePlan(
       ),
     identify: (leaves, values) => {
       const [only] = leaves;
-      if (leaves.length === 1 && only !== undefined) return { leaf: only, subleaf: 0 };
-      const found = entries().find(
-        (entry) => leaves.includes(entry.leaf) && REGISTERS.every((name, i) => same(entry, name, values[i] ?? 0)),
-      );
+      const found = leaves.length === 1 ? undefined : answering(leaves, values);
       return { leaf: found?.leaf ?? only ?? 0, subleaf: found?.subleaf ?? 0 };
     },
+    isAnswer: (leaves, values) => answering(leaves, values) !== undefined,
   };
 }
 

@@ -53,7 +53,7 @@ import type {
   TableName,
   VcpuEvents,
 } from "../../registers.ts";
-import { RFLAGS } from "../../registers.ts";
+import { RFLAGS, RIP } from "../../registers.ts";
 import type { NvmmEvents } from "./events.ts";
 import type { NvmmMsrs } from "./policy.ts";
 import type { NvmmState } from "./state.ts";
@@ -114,6 +114,8 @@ export interface NvmmRegisterOwner {
   readonly msrs: NvmmMsrs;
   /** Takes the answer of the last exit, whatever it is: what is written comes after it. */
   settleForWrite(): void;
+  /** The guest goes on elsewhere. */
+  ripWritten(): void;
 }
 
 /**
@@ -136,6 +138,7 @@ export class NvmmRegisters implements RegisterAccess {
 
   writeGpr(index: number, value: bigint): void {
     this.#settled().writeGpr(index, value);
+    if (index === RIP) this.#owner.ripWritten();
   }
 
   readSegment(name: SegmentName): Segment {

@@ -24,6 +24,12 @@ const STRUCT_PAGE = 4096;
 /** Where two words for outputs of nvmm_gva_to_gpa() lie in that page. */
 const OUTPUTS = 2048;
 
+/** 32-bit words of struct nvmm_x86_exit that are read at every exit. */
+const wordOf = (path: string): number => (NvmmX86Exit.offsets[path] as { offset: number }).offset / 4;
+const AT_RFLAGS = wordOf("exitstate.rflags");
+const AT_CR8 = wordOf("exitstate.cr8");
+const AT_FLAGS = wordOf("exitstate.flags");
+
 const CREATE_REMEDIES: Remedies = {
   EBUSY: "a vCPU with this id exists already: choose another id",
   EEXIST: "a vCPU with this id exists already: choose another id",
@@ -63,6 +69,8 @@ export class NvmmVcpu implements BackendVcpu {
   readonly #run: (machine: number, vcpu: number) => number;
   #deadlineMs: number | undefined;
   #deadline: NvmmDeadline | undefined;
+  /** The guest has not been entered since a deadline in the future was set: it is due one, however slow the host. */
+  #owed = false;
   #kicked = false;
   #live = true;
 
@@ -124,7 +132,8 @@ export class NvmmVcpu implements BackendVcpu {
       if (this.#kicked) return this.#interrupted("kick");
       if (this.#deadlineMs !== undefined) {
         // A stop that NVMM cleared at the end of another exit is made good here.
-        if (performance.now() >= this.#deadlineMs) return this.#interrupted("timeout");
+        if (!this.#owed && performance.now() >= this.#deadlineMs) return this.#interrupted("timeout");
+        this.#owed = false;
         this.#deadline?.arm(vcpu, this.#deadlineMs);
       }
       this.#events.prepare();
@@ -134,8 +143,7 @@ export class NvmmVcpu implements BackendVcpu {
         continue;
       }
       this.#state.exited();
-      // exitstate: rflags at 40, cr8 at 48, flags at 56
-      this.#events.refresh(words[10] as number, words[12] as number, words[14] as number);
+      this.#events.refresh(words[AT_RFLAGS] as number, words[AT_CR8] as number, words[AT_FLAGS] as number);
       const exit = this.#completion.begin(words[0] as number, words[1] as number);
       if (exit !== undefined) return exit;
     }
@@ -144,6 +152,7 @@ export class NvmmVcpu implements BackendVcpu {
   setDeadline(deadlineMs: number | undefined): void {
     this.#check();
     this.#deadlineMs = deadlineMs;
+    this.#owed = deadlineMs !== undefined && deadlineMs > performance.now();
     if (deadlineMs === undefined) this.#deadline?.release(this.#page.address);
     else this.#deadline ??= threadDeadline(this.#host.system.library);
   }
@@ -275,6 +284,7 @@ export class NvmmVcpu implements BackendVcpu {
       events: this.#events,
       msrs: this.#msrs,
       settleForWrite: () => this.settleForWrite(),
+      ripWritten: () => this.#completion.ripWritten(),
     };
   }
 

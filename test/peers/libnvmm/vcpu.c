@@ -518,9 +518,19 @@ static bool translate_exit(struct vcpu *v, struct nvmm_x64_state *s, uint64_t *r
   }
 }
 
+/* NetBSD asks again after an exit whether to return, and then the answer replaces the reason. */
+static uint64_t reason_or_wish(struct vcpu *v, uint64_t reason) {
+#ifdef NVMM_NETBSD
+  static uint64_t exits;
+  if (stop_seen(v)) return NVMM_VCPU_EXIT_STOPPED;
+  if (every(O_OVERWRITE, &exits)) return NVMM_VCPU_EXIT_NONE;
+#endif
+  (void)v;
+  return reason;
+}
+
 /* Enters the guest until something needs user space. */
 static uint64_t enter(struct vcpu *v, bool *entered) {
-  static uint64_t exits;
   struct nvmm_x64_state s;
   for (;;) {
     uint64_t reason;
@@ -528,7 +538,7 @@ static uint64_t enter(struct vcpu *v, bool *entered) {
     if (wants_steps(v) && !event_waits(v)) {
       int seen = watch(v, &reason);
       if (seen != 0) *entered = true;
-      if (seen == 1) return reason;
+      if (seen == 1) return reason_or_wish(v, reason);
       if (seen == 2) continue;
     }
     /* A step that delivers an event also executes the first instruction behind it, unseen; an NMI's end must be seen, though. */
@@ -560,13 +570,7 @@ static uint64_t enter(struct vcpu *v, bool *entered) {
     }
     *entered = true;
     if (!translate_exit(v, &s, &reason)) continue;
-#ifdef NVMM_NETBSD
-    /* NetBSD asks again after the exit, and then the answer replaces the reason. */
-    if (stop_seen(v)) return NVMM_VCPU_EXIT_STOPPED;
-    if (every(O_OVERWRITE, &exits)) return NVMM_VCPU_EXIT_NONE;
-#endif
-    (void)exits;
-    return reason;
+    return reason_or_wish(v, reason);
   }
 }
 

@@ -165,10 +165,12 @@ describe.each(PEER_SYSTEMS)(`NVMM exits on %s${skipped}`, (system) => {
     expect(peer.counter("getstate")).toBe(0);
     void guest.vcpu.registers.rip;
     void guest.vcpu.registers.rax;
-    expect(peer.counter("getstate")).toBe(1);
+    // On NetBSD, where a HLT can get lost, RIP was read when this one came.
+    const gprs = system === "netbsd" ? 0 : 1;
+    expect(peer.counter("getstate")).toBe(gprs);
     void guest.vcpu.registers.ds;
     void guest.vcpu.registers.cs;
-    expect(peer.counter("getstate")).toBe(2);
+    expect(peer.counter("getstate")).toBe(gprs + 1);
   });
 
   test("a load from MMIO by MOVS changes no memory until it is answered", () => {
@@ -219,6 +221,8 @@ describe.each(PEER_SYSTEMS)(`NVMM exits on %s${skipped}`, (system) => {
     );
     const first = guest.next() as ExitOf<"mmioRead">;
     first.data[0] = 7;
+    // A register written now takes the answer, and what follows from it is still seen.
+    guest.vcpu.registers.rbp = 1n;
     const second = guest.next() as ExitOf<"mmioRead">;
     second.data[0] = 7;
     expect([first.gpa, second.gpa]).toEqual([0xf0008, 0xf0010]);
@@ -485,6 +489,28 @@ describe.each(PEER_SYSTEMS)(`NVMM exits on %s${skipped}`, (system) => {
     option("spurious", 2);
     option("overwrite", system === "netbsd" ? 3 : 0);
     expect(run()).toEqual(plain);
+  });
+
+  test("HLT and CPUID whose reason was replaced are reported from the guest's state", () => {
+    option("overwrite", system === "netbsd" ? 2 : 0);
+    const program = asm.real16`mov eax, 0x40000000
+      cpuid
+      hlt
+      mov bl, 1
+      hlt
+      mov bl, 2
+      hlt`;
+    using guest = boot(rig, program, { policy: { cpuidExits: [0x40000000] } });
+    const seen = Array.from({ length: 4 }, () => {
+      const exit = guest.next();
+      return [exit.kind, guest.vcpu.registers.rip];
+    });
+    expect(seen).toEqual([
+      ["cpuid", 0x1006n],
+      ["hlt", 0x1009n],
+      ["hlt", 0x100cn],
+      ["hlt", 0x100fn],
+    ]);
   });
 
   test("TPR exits report a changed CR8 on Intel, with RIP behind it, and are refused on AMD by name", () => {
