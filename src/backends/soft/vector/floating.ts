@@ -12,6 +12,7 @@ import {
   productIsExact,
   pushComparable,
   pushOrdinary,
+  pushOrdinaryOrZero,
   pushQuietMxcsr,
   pushZeroMask,
   SD,
@@ -102,6 +103,8 @@ export function computed(shape: Shape, c: Computation): Emitter {
       c.fast(e, shape, a[i]!, push);
       return keep(e);
     });
+    // One test for ordinary lanes and zeros together, or one for ordinary lanes and a second for those with zeros.
+    const together = c.zeros !== undefined && shape.bytes === 4;
     let tests = 0;
     const and = () => {
       if (tests++ > 0) code.op(Op.i32_and);
@@ -113,28 +116,26 @@ export function computed(shape: Shape, c: Computation): Emitter {
         code.i32(1);
         code.else();
         pushAllExact(e, shape, c, results, a, b);
+        if (together) pushNearest(e);
         code.end();
       }
       and();
     }
     results.forEach((r, i) => {
-      c.holds(e, shape, sourceOf(e, r), a[i]!, b[i]!);
+      if (together) pushOrdinaryOrZero(e, shape, c.zeros!, sourceOf(e, r), [a[i]!, b[i]!]);
+      else c.holds(e, shape, sourceOf(e, r), a[i]!, b[i]!);
       and();
     });
     code.op(Op.i32_eqz);
     code.if();
-    if (c.zeros) {
+    const again = c.zeros !== undefined && !together;
+    if (again) {
       pushQuietMxcsr(e);
       code.if(Type.i32);
       code.i32(1);
       code.else();
       pushAllExact(e, shape, c, results, a, b);
-      // The sign of a sum that cancels depends on the rounding mode.
-      e.loadState(Mem.i32_load, State.mxcsr);
-      code.i32(0x6000);
-      code.op(Op.i32_and);
-      code.op(Op.i32_eqz);
-      code.op(Op.i32_and);
+      pushNearest(e);
       code.end();
       results.forEach((r, i) => {
         pushZeroMask(e, shape, c.zeros!, sourceOf(e, r), [a[i]!, b[i]!]);
@@ -147,7 +148,7 @@ export function computed(shape: Shape, c: Computation): Emitter {
     passOperands(e, [c.operands === 1 ? b : a, b]);
     callHelper(e, c.helper, shape.bytes, laneCount(shape, b.length), ...(c.args?.(e) ?? []));
     takeResult(e, results);
-    if (c.zeros) code.end();
+    if (again) code.end();
     code.end();
     writeShaped(
       e,
@@ -156,6 +157,15 @@ export function computed(shape: Shape, c: Computation): Emitter {
       results.map((r) => sourceOf(e, r)),
     );
   });
+}
+
+/** Clears the condition on the stack unless MXCSR rounds to nearest: the sign of a sum that cancels depends on it. */
+function pushNearest(e: Emit): void {
+  e.loadState(Mem.i32_load, State.mxcsr);
+  e.code.i32(0x6000);
+  e.code.op(Op.i32_and);
+  e.code.op(Op.i32_eqz);
+  e.code.op(Op.i32_and);
 }
 
 /** Pushes 1 when every lane of every half is exact. */

@@ -130,6 +130,52 @@ export function pushZeroMask(
   });
 }
 
+/**
+ * The same as one test for binary32, where WebAssembly has the unsigned minimum that binary64 lacks: a magnitude less one,
+ * as an integer, is small for denormals alone, as that of a zero wraps around.
+ */
+export function pushOrdinaryOrZero(
+  e: Emit,
+  shape: Shape,
+  name: "sum" | "product",
+  r: Source,
+  operands: readonly [Source, Source],
+): void {
+  const { code } = e;
+  const magnitudes = [r, ...operands].map((value) => {
+    value();
+    code.simd(Simd.f32x4_abs);
+    return keep(e);
+  });
+  const [mr, ma, mb] = magnitudes as [number, number, number];
+  magnitudes.forEach((magnitude, i) => {
+    code.get(magnitude);
+    splat(e, 4, 1n);
+    code.simd(Simd.i32x4_sub);
+    if (i > 0) code.simd(Simd.i32x4_min_u);
+  });
+  splat(e, 4, SMALLEST_NORMAL[4]);
+  code.simd(Simd.i32x4_ge_u);
+  code.get(mr);
+  splat(e, 4, INFINITY[4]);
+  code.simd(Simd.i32x4_lt_s);
+  code.simd(Simd.v128_and);
+  if (name === "product") {
+    // Not where the result is a zero and neither factor is.
+    code.v128(0n, 0n);
+    const zero = keep(e);
+    for (const magnitude of [mr, ma, mb]) {
+      code.get(magnitude);
+      code.get(zero);
+      code.simd(Simd.i32x4_eq);
+    }
+    code.simd(Simd.v128_or);
+    code.simd(Simd.v128_andnot);
+    code.simd(Simd.v128_andnot);
+  }
+  allSet(e, shape);
+}
+
 /** Pushes 1 when no lane is a NaN or a denormal: what comparisons and MIN and MAX need. */
 export function pushComparable(e: Emit, shape: Shape, operands: readonly Source[]): void {
   const lane = laneName(shape);
