@@ -25,7 +25,7 @@ export function softEngine(): SoftEngine {
   shared = {
     registry,
     translator: new Translator(registry, SYSTEM_ENDS),
-    cpuid: defaultCpuid(registry),
+    cpuid: defaultCpuid(),
   };
   return shared;
 }

@@ -1,29 +1,8 @@
-import { Mnemonic } from "iced-x86";
 import type { CpuidEntry } from "../../../backend.ts";
 import { type Cpu, CR4 } from "../cpu.ts";
 import { PHYSICAL_BITS } from "../paging.ts";
 import { State } from "../state.ts";
-import type { Registry } from "../translate/context.ts";
-
-/** Whether the registry knows what a feature promises, asked by one instruction that stands for it. */
-const REPRESENTATIVE = {
-  x87: Mnemonic.Fadd,
-  mmx: Mnemonic.Paddb,
-  sse: Mnemonic.Addps,
-  sse2: Mnemonic.Addpd,
-  sse3: Mnemonic.Addsubpd,
-  ssse3: Mnemonic.Pshufb,
-  sse41: Mnemonic.Pmulld,
-  sse42: Mnemonic.Pcmpistri,
-  aes: Mnemonic.Aesenc,
-  pclmul: Mnemonic.Pclmulqdq,
-  avx: Mnemonic.Vaddps,
-  avx2: Mnemonic.Vpermd,
-  fma: Mnemonic.Vfmadd213ps,
-  f16c: Mnemonic.Vcvtph2ps,
-  fxsr: Mnemonic.Fxsave,
-  xsave: Mnemonic.Xsave,
-} as const;
+import { implementedFeatures } from "../vector/features.ts";
 
 function text(value: string): number[] {
   const bytes = new TextEncoder().encode(value);
@@ -35,46 +14,36 @@ function text(value: string): number[] {
 const VENDOR = text("VmexitSoft  ") as [number, number, number];
 const BRAND = text("vmexit software CPU: x86 translated to WebAssembly".slice(0, 47).padEnd(48, "\0"));
 
-function bits(...numbers: (number | false)[]): number {
-  let value = 0;
-  for (const n of numbers) if (n !== false) value |= 1 << n;
-  return value;
+function bits(...numbers: number[]): number {
+  return numbers.reduce((value, n) => value | (1 << n), 0);
 }
 
+/** Bits of one result register that x87 and vector instructions claim. */
+function vectorBits(leaf: number, register: "eax" | "ebx" | "ecx" | "edx"): number {
+  const mine = implementedFeatures.filter((f) => f.leaf === leaf && f.register === register);
+  return mine.reduce((value, f) => value | (1 << f.bit), 0);
+}
+
+function entry(leaf: number, eax: number, ebx: number, ecx: number, edx: number, subleaf?: number): CpuidEntry {
+  const values = { eax: eax >>> 0, ebx: ebx >>> 0, ecx: ecx >>> 0, edx: edx >>> 0 };
+  return subleaf === undefined ? { leaf, ...values } : { leaf, subleaf, ...values };
+}
+
+/** Bytes of the XSAVE area with and without the AVX component. */
+const AREA = { legacy: 576, avx: 832 } as const;
+
 /** What the software CPU implements, and nothing else. */
-export function defaultCpuid(registry: Registry): CpuidEntry[] {
-  const has = (feature: keyof typeof REPRESENTATIVE) => registry.mnemonics.has(REPRESENTATIVE[feature]);
-  const xsave = has("xsave");
-  const avx = xsave && has("avx");
-  const entry = (leaf: number, eax: number, ebx: number, ecx: number, edx: number, subleaf?: number): CpuidEntry => ({
-    leaf,
-    ...(subleaf === undefined ? {} : { subleaf }),
-    eax: eax >>> 0,
-    ebx: ebx >>> 0,
-    ecx: ecx >>> 0,
-    edx: edx >>> 0,
-  });
+export function defaultCpuid(): CpuidEntry[] {
   const [b, d, c] = VENDOR;
-  const leaf1c = bits(
-    has("sse3") && 0,
-    has("pclmul") && 1,
-    has("ssse3") && 9,
-    avx && has("fma") && 12,
+  const integer1c = bits(
     13, // CMPXCHG16B
     17, // PCID
-    has("sse41") && 19,
-    has("sse42") && 20,
     22, // MOVBE
     23, // POPCNT
-    has("aes") && 25,
-    xsave && 26,
-    avx && 28,
-    avx && has("f16c") && 29,
     30, // RDRAND
     31, // hypervisor
   );
-  const leaf1d = bits(
-    has("x87") && 0,
+  const integer1d = bits(
     2, // DE
     3, // PSE
     4, // TSC
@@ -82,20 +51,16 @@ export function defaultCpuid(registry: Registry): CpuidEntry[] {
     6, // PAE
     8, // CX8
     11, // SEP
+    12, // MTRR
     13, // PGE
     15, // CMOV
     16, // PAT
     17, // PSE-36
     19, // CLFSH
-    has("mmx") && 23, // MMX
-    has("fxsr") && 24, // FXSR
-    has("sse") && 25,
-    has("sse2") && 26,
   );
-  const leaf7b = bits(
+  const integer7b = bits(
     0, // FSGSBASE
     3, // BMI1
-    avx && has("avx2") && 5,
     7, // SMEP
     8, // BMI2
     9, // ERMS
@@ -106,15 +71,18 @@ export function defaultCpuid(registry: Registry): CpuidEntry[] {
     23, // CLFLUSHOPT
     24, // CLWB
   );
+  const umipRdpid = bits(2, 22);
+  const lahfLzcntPrefetchw = bits(0, 5, 8);
+  const syscallNxPagesRdtscpLong = bits(11, 20, 26, 27, 29);
   return [
     entry(0, 0xd, b, c, d),
-    entry(1, 0x0006_06f0, 0x0001_0800, leaf1c, leaf1d),
-    entry(7, 0, leaf7b, bits(2, 22), 0, 0),
-    entry(0xd, xsave ? (avx ? 7 : 3) : 0, xsave ? (avx ? 832 : 576) : 0, xsave ? (avx ? 832 : 576) : 0, 0, 0),
-    entry(0xd, 0, 0, 0, 0, 1),
-    ...(avx ? [entry(0xd, 256, 576, 0, 0, 2)] : []),
+    entry(1, 0x0006_06f0, 0x0001_0800, integer1c | vectorBits(1, "ecx"), integer1d | vectorBits(1, "edx")),
+    entry(7, 0, integer7b | vectorBits(7, "ebx"), umipRdpid | vectorBits(7, "ecx"), 0, 0),
+    entry(0xd, 7, AREA.avx, AREA.avx, 0, 0),
+    entry(0xd, vectorBits(0xd, "eax"), 0, 0, 0, 1),
+    entry(0xd, AREA.avx - AREA.legacy, AREA.legacy, 0, 0, 2),
     entry(0x8000_0000, 0x8000_0008, b, c, d),
-    entry(0x8000_0001, 0x0006_06f0, 0, bits(0, 5, 8), bits(11, 20, 26, 27, 29)),
+    entry(0x8000_0001, 0x0006_06f0, 0, lahfLzcntPrefetchw, syscallNxPagesRdtscpLong),
     ...[0, 4, 8].map((at, i) =>
       entry(0x8000_0002 + i, BRAND[at] ?? 0, BRAND[at + 1] ?? 0, BRAND[at + 2] ?? 0, BRAND[at + 3] ?? 0),
     ),
@@ -134,7 +102,8 @@ export function cpuid(cpu: Cpu, table: readonly CpuidEntry[]): number {
     ebx = (ebx & 0x00ff_ffff) | (cpu.id << 24);
     ecx = (cpu.cr4 & CR4.OSXSAVE) !== 0 ? ecx | (1 << 27) : ecx & ~(1 << 27);
   }
-  if (leaf === 0xd && subleaf === 0 && entry !== undefined) ebx = (cpu.get(State.xcr0) & 4) !== 0 ? 832 : 576;
+  if (leaf === 0xd && subleaf === 0 && entry !== undefined)
+    ebx = (cpu.get(State.xcr0) & 4) !== 0 ? AREA.avx : AREA.legacy;
   cpu.setGpr32(0, eax);
   cpu.setGpr32(3, ebx);
   cpu.setGpr32(1, ecx);

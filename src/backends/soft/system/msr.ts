@@ -8,7 +8,7 @@ const STORED = new Map<number, bigint>([
   [0x3a, 0xffn], // IA32_FEATURE_CONTROL
   [0x3b, (1n << 64n) - 1n], // IA32_TSC_ADJUST
   [0x8b, 0n], // IA32_BIOS_SIGN_ID
-  [0x174, 0xffffn], // IA32_SYSENTER_CS
+  [0x174, 0xffff_ffffn], // IA32_SYSENTER_CS
   [0x1a0, 0xffff_ffffn], // IA32_MISC_ENABLE
   [0x1d9, 0xffffn], // IA32_DEBUGCTL
   [0x277, 0x0707_0707_0707_0707n], // IA32_PAT
