@@ -12,6 +12,8 @@ import type { Mode } from "./translate/mode.ts";
 /** Instructions between two looks at the clock: from the first slice up, as they turn out to take less than a millisecond. */
 const FIRST_SLICE = 10_000;
 const LAST_SLICE = 4_000_000;
+/** Without a clock to look at: slices end all the same, to see where the guest is. */
+const UNTIMED_SLICE = 8_000_000;
 const UNBOUNDED = 0x3fff_ffff;
 /** DR6 as it reads with no bit set. */
 const DR6_CLEAR = 0xffff_0ff0n;
@@ -206,7 +208,7 @@ export class Processor {
       // Only the shadow of STI holds it off: for one instruction.
       (open && this.interrupts?.pending === true);
     if (single) return this.#step();
-    if (this.#deadline === undefined) return this.#runSlice(Math.min(left, UNBOUNDED));
+    if (this.#deadline === undefined) return this.#runSlice(Math.min(left, UNTIMED_SLICE));
     const started = performance.now();
     const exit = this.#runSlice(Math.min(left, this.#slice));
     if (exit === undefined) this.#adaptSlice(performance.now() - started);
@@ -257,8 +259,18 @@ export class Processor {
       entry.run(entry.block);
       again = this.#left(before);
     }
+    if (cpu.get(State.budget) < 64 && cpu.pending === undefined && budget >= FIRST_SLICE) this.#consolidate();
     this.#settle();
     return this.#pending();
+  }
+
+  /** Where a slice ends is where the guest spends its time. */
+  #consolidate(): void {
+    const cpu = this.#cpu;
+    const { mode } = cpu;
+    const linear = mode.csBase === 0n ? cpu.rip : (cpu.rip + mode.csBase) & 0xffff_ffffn;
+    const found = cpu.access.probe(linear, { write: false, user: mode.user, execute: true, system: false });
+    if (found.ok) this.#code.consolidate(linear, found.page + Number(linear & 0xfffn), mode);
   }
 
   /** Counts the slice's instructions and closes it. */

@@ -22,7 +22,9 @@ interface Page {
   readonly number: number;
   readonly linear: bigint;
   readonly entries: Map<number, Entry>;
-  readonly funcs: { slot: number; region: number }[];
+  readonly funcs: { slot: number; region: number; mode: number }[];
+  /** Where translations began. */
+  roots: { offset: number; mode: number }[];
   readonly host: number;
   /** Range of the page that was translated, and its bytes then. */
   start: number;
@@ -36,6 +38,8 @@ interface Page {
 
 /** Compiled code is about this many times as large as the WebAssembly it comes from. */
 const COMPILED_SIZE = 6;
+/** How many times more instructions a merged region may hold. */
+const MERGED = 4;
 /** Single instructions kept at most before all are thrown away. */
 const MAX_STEPS = 2048;
 /** Translations of a page that may be dropped before it goes one instruction at a time, and for how long (instructions). */
@@ -136,7 +140,7 @@ export class Translations implements CodeOwner {
     cpu.set(at + Jump.entry, entry.block);
   }
 
-  #translate(linear: bigint, gpa: number, host: number, mode: Mode): Entry | undefined {
+  #translate(linear: bigint, gpa: number, host: number, mode: Mode, merge: readonly number[] = []): Entry | undefined {
     const cpu = this.#cpu;
     const offset = gpa & 0xfff;
     const linearPage = linear - BigInt(offset);
@@ -149,7 +153,8 @@ export class Translations implements CodeOwner {
     if (offset >= source.bytes.length) return undefined;
     const limit = this.#regionLimit(number);
     if (limit === 0) return undefined;
-    const blocks = this.#translator.discover(source, mode, offset, this.stops, limit);
+    const most = merge.length > 0 ? limit * MERGED : limit;
+    const blocks = this.#translator.discover(source, mode, [offset, ...merge], this.stops, most);
     if (!blocks.some((b) => b.start === offset)) return undefined;
     const module = new ModuleBuilder();
     const slot = this.#takeSlot();
@@ -162,12 +167,14 @@ export class Translations implements CodeOwner {
     const start = Math.min(...blocks.map((b) => b.start));
     const end = Math.min(4096, Math.max(...blocks.map((b) => b.end)));
     const page = this.#page(number, linearPage, host, copy, start, end);
-    page.funcs.push({ slot, region });
+    if (merge.length > 0) this.#release(page, mode);
+    page.funcs.push({ slot, region, mode: mode.id });
+    page.roots.push({ offset, mode: mode.id });
     const entries = blocks.map((_, block) => ({ run, func: slot, block, page }));
     this.#bySlot[slot] = { run, page, entries };
     for (const [block, b] of blocks.entries()) {
       const key = b.start * 4096 + mode.id;
-      if (!page.entries.has(key)) page.entries.set(key, entries[block] as Entry);
+      if (merge.length > 0 || !page.entries.has(key)) page.entries.set(key, entries[block] as Entry);
     }
     cpu.tracker.add(this, number * 4096 + start, end - start);
     return page.entries.get(offset * 4096 + mode.id);
@@ -187,6 +194,40 @@ export class Translations implements CodeOwner {
     return churn.drops > CHURN_LIMIT ? 0 : REGION_INSTRUCTIONS >> Math.min(churn.drops >> 1, 6);
   }
 
+  /**
+   * Puts what was translated piece by piece on a busy page into one region, so that jumps between the pieces stay in one
+   * function: interpreters, and functions that call each other. `linear` is where the guest is when its slice ends.
+   */
+  consolidate(linear: bigint, gpa: number, mode: Mode): void {
+    const number = Math.floor(gpa / 4096);
+    const linearPage = linear - (linear & 0xfffn);
+    const page = this.#pages.get(number)?.find((p) => p.linear === linearPage);
+    if (page === undefined || this.stops.size > 0 || page.funcs.filter((f) => f.mode === mode.id).length < 2) return;
+    const roots = page.roots.filter((r) => r.mode === mode.id).map((r) => r.offset);
+    const [first, ...rest] = roots;
+    const slot = this.#cpu.ram.find(gpa);
+    if (first === undefined || slot === undefined) return;
+    page.roots = page.roots.filter((r) => r.mode !== mode.id);
+    const start = linearPage + BigInt(first);
+    this.#translate(start, number * 4096 + first, slot.host + (number * 4096 - slot.gpa), mode, rest);
+    for (const offset of rest) page.roots.push({ offset, mode: mode.id });
+  }
+
+  /** Gives up the functions of a page and mode that another one is about to replace. */
+  #release(page: Page, mode: Mode): void {
+    for (const f of page.funcs) if (f.mode === mode.id) this.#free(f);
+    page.funcs.splice(0, page.funcs.length, ...page.funcs.filter((f) => f.mode !== mode.id));
+    for (const key of [...page.entries.keys()]) if ((key & 0xfff) === mode.id) page.entries.delete(key);
+    this.#cpu.forgetJumps();
+  }
+
+  #free({ slot, region }: { slot: number; region: number }): void {
+    this.#cpu.table.set(slot, null);
+    this.#freeSlots.push(slot);
+    this.#regions[region] = undefined;
+    this.#freeRegions.push(region);
+  }
+
   #page(number: number, linearPage: bigint, host: number, copy: Uint8Array, start: number, end: number): Page {
     let pages = this.#pages.get(number);
     if (pages === undefined) {
@@ -200,6 +241,7 @@ export class Translations implements CodeOwner {
         linear: linearPage,
         entries: new Map(),
         funcs: [],
+        roots: [],
         host,
         start,
         end,
@@ -240,7 +282,7 @@ export class Translations implements CodeOwner {
   /** One instruction as a function of its own; `bytes` holds the instruction and maybe more. */
   step(rip: bigint, bytes: Uint8Array, mode: Mode): { run: (entry: number) => void; length: number } | undefined {
     const source: CodeSource = { bytes, rip };
-    const [block] = this.#translator.discover(source, mode, 0, new Set(), 1);
+    const [block] = this.#translator.discover(source, mode, [0], new Set(), 1);
     if (block === undefined || block.start !== 0) return undefined;
     const text = String.fromCharCode(...bytes.subarray(0, block.end));
     const key = `${mode.id}:${rip}:${text}`;
@@ -279,12 +321,7 @@ export class Translations implements CodeOwner {
       churn.since = this.#cpu.instructions;
     }
     for (const page of pages) {
-      for (const { slot, region } of page.funcs) {
-        this.#cpu.table.set(slot, null);
-        this.#freeSlots.push(slot);
-        this.#regions[region] = undefined;
-        this.#freeRegions.push(region);
-      }
+      for (const f of page.funcs) this.#free(f);
     }
     this.#cpu.forgetJumps();
   }

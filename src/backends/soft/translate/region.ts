@@ -59,17 +59,17 @@ export class Translator {
     this.#insn.raw = this.#instruction;
   }
 
-  /** The blocks reachable from `entry` by direct jumps and calls without leaving the source, in address order. */
+  /** The blocks reachable from the entries by direct jumps and calls without leaving the source, in address order. */
   discover(
     source: CodeSource,
     mode: Mode,
-    entry: number,
+    entries: readonly number[],
     stops: ReadonlySet<bigint>,
     limit = REGION_INSTRUCTIONS,
   ): Block[] {
     const decoder = new Decoder(mode.bits, source.bytes, DecoderOptions.None);
     try {
-      return this.#discover(decoder, source, mode, entry, stops, limit);
+      return this.#discover(decoder, source, mode, entries, stops, limit);
     } finally {
       decoder.free();
     }
@@ -79,13 +79,13 @@ export class Translator {
     decoder: Decoder,
     source: CodeSource,
     mode: Mode,
-    entry: number,
+    entries: readonly number[],
     stops: ReadonlySet<bigint>,
     limit: number,
   ): Block[] {
     const shapes = new Map<number, Shape>();
-    const leaders = new Set([entry]);
-    const work = [entry];
+    const leaders = new Set(entries);
+    const work = [...entries];
     for (let at = work.pop(); at !== undefined; at = work.pop()) {
       let run = 0;
       for (let offset = at; !shapes.has(offset) && shapes.size < limit; ) {
