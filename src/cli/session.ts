@@ -50,6 +50,7 @@ export class Session implements Disposable {
   readonly #input: SerialConsole;
   readonly #uart: Uart16550;
   readonly #cleanup = new DisposableStack();
+  #wasTerminal = false;
   /** Set when something outside ended the run. */
   #left: number | undefined;
 
@@ -91,6 +92,7 @@ export class Session implements Disposable {
       ...(maxInstructions === undefined ? {} : { maxInstructions }),
     });
     clearImmediate(opening);
+    this.#wasTerminal = this.#input.isTerminal;
     this.#input[Symbol.dispose]();
     await this.#stdout.end();
     return await this.#report(result);
@@ -142,7 +144,11 @@ export class Session implements Disposable {
     const status = this.#left ?? statusOf(outcome);
     const isOutputLost = status === STATUS.closedPipe || status === STATUS.io;
     const isAbnormal = status !== STATUS.ok && !isOutputLost && outcome.kind !== "debugExit";
-    if (!isAbnormal && this.#watch === undefined && status !== STATUS.io) return status;
+    if (!isAbnormal && this.#watch === undefined && status !== STATUS.io) {
+      // The shell's prompt starts its own line.
+      if (this.#wasTerminal && !this.#stdout.isAtLineStart) process.stderr.write("\n");
+      return status;
+    }
     const { reportEnd } = require("./report.ts") as typeof import("./report.ts");
     const ended = { result, status, isAbnormal, ring: this.#ring, stdout: this.#stdout, watch: this.#watch };
     await reportEnd({ ...ended, ...this.#limitOf(outcome) }, this.#plan, this.#machine);
