@@ -158,12 +158,11 @@ export class LocalApic {
     return (tpr & 0xf0) >= served ? tpr : served;
   }
 
-  /** Takes a fixed interrupt. False when this APIC is off, or the vector waits already. */
+  /** Takes a fixed interrupt, once where the vector waits already. False when this APIC is off. */
   accept(vector: number, level: boolean): boolean {
     if (!this.active) return false;
     if (level) this.#tmr.add(vector);
     else this.#tmr.delete(vector);
-    if (this.#irr.has(vector)) return false;
     this.#irr.add(vector);
     return true;
   }

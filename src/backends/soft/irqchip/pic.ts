@@ -74,7 +74,7 @@ export class Pic8259 {
   /**
    * @param options.elcrMask Lines that may be level-triggered: not the timer, the keyboard, the cascade, the clock and the FPU.
    * @param options.cascades Whether line 2 is another chip, whose requests nest in special fully nested mode.
-   * @param options.output Called when INT changes.
+   * @param options.output Called with INT whenever it may have changed.
    */
   constructor(name: string, options: { elcrMask: number; cascades: boolean; output: (level: boolean) => void }) {
     this.name = name;
@@ -105,6 +105,8 @@ export class Pic8259 {
   acknowledge(): { line: number; spurious: boolean } {
     const line = this.#request();
     if (line < 0) return { line: SPURIOUS, spurious: true };
+    // INT drops with INTA, so that what is left makes a new edge at the master.
+    this.#drive(false);
     this.#serve(line);
     return { line, spurious: false };
   }
@@ -137,7 +139,6 @@ export class Pic8259 {
     else if ((value & ICW1.INIT) !== 0) this.#initialise(value);
     else if ((value & OCW3.SELECT) !== 0) this.#ocw3(value);
     else this.#ocw2(value);
-    this.#update();
   }
 
   get ELCR(): number {
@@ -164,6 +165,7 @@ export class Pic8259 {
     s.needsICW4 = (value & ICW1.IC4) !== 0;
     s.single = (value & ICW1.SNGL) !== 0;
     s.expects = 2;
+    this.#update();
   }
 
   #writeOdd(value: number): void {
@@ -171,6 +173,7 @@ export class Pic8259 {
     switch (s.expects) {
       case 0:
         s.IMR = value;
+        this.#update();
         return;
       case 2:
         s.base = value & 0xf8;
@@ -202,23 +205,29 @@ export class Pic8259 {
         if (served < 0) return;
         s.ISR &= ~bit(served);
         if (command === OCW2.ROTATE_EOI) s.highest = (served + 1) & 7;
-        return;
+        break;
       }
       case OCW2.SPECIFIC_EOI:
       case OCW2.ROTATE_SPECIFIC_EOI:
         s.ISR &= ~bit(line);
         if (command === OCW2.ROTATE_SPECIFIC_EOI) s.highest = (line + 1) & 7;
-        return;
+        break;
       case OCW2.SET_PRIORITY:
         s.highest = (line + 1) & 7;
+        break;
+      default:
+        return;
     }
+    this.#update();
   }
 
   #ocw3(value: number): void {
     const s = this.#s;
     if ((value & OCW3.P) !== 0) s.poll = true;
     if ((value & OCW3.RR) !== 0) s.readISR = (value & OCW3.RIS) !== 0;
-    if ((value & OCW3.ESMM) !== 0) s.specialMask = (value & OCW3.SMM) !== 0;
+    if ((value & OCW3.ESMM) === 0) return;
+    s.specialMask = (value & OCW3.SMM) !== 0;
+    this.#update();
   }
 
   /** The line of highest priority in a set, or −1. */
@@ -246,8 +255,6 @@ export class Pic8259 {
     if ((s.ELCR & bit(line)) === 0) s.IRR &= ~bit(line);
     if (!s.autoEoi) s.ISR |= bit(line);
     else if (s.rotateOnAutoEoi) s.highest = (line + 1) & 7;
-    // INT drops with INTA, so that what is left makes a new edge at the master.
-    this.#drive(false);
     this.#update();
   }
 
@@ -255,8 +262,8 @@ export class Pic8259 {
     this.#drive(this.#request() >= 0);
   }
 
+  /** Told each time, changed or not: a master that was initialised since has forgotten that the line is high. */
   #drive(level: boolean): void {
-    if (level === this.#level) return;
     this.#level = level;
     this.#output(level);
   }
