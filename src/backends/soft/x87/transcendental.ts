@@ -113,7 +113,7 @@ export function log2Times(a: Float80, b: Float80, control: number): Result80 {
   // Processors call even the logarithm of a power of two inexact.
   const exact = { ...product, sign: (sb ^ l.sign) as 0 | 1, sticky: !l.exact };
   const result = finish80(exact, control, flags | PE, EXTENDED);
-  return (result.value.se & 0x7fff) === 0 ? { ...result, flags: result.flags | UE } : result;
+  return result.stored && (result.value.se & 0x7fff) === 0 ? { ...result, flags: result.flags | UE } : result;
 }
 
 /** FYL2XP1: b × log2(a + 1). */
