@@ -8,6 +8,7 @@ import { Jump, State, Vector } from "./state.ts";
 import { deliver, type Event, hasErrorCode } from "./system/interrupts.ts";
 import { SITE_JUMP, SITE_SYSTEM } from "./translate/emitter.ts";
 import type { Mode } from "./translate/mode.ts";
+import { BLOCK_INSTRUCTIONS } from "./translate/region.ts";
 
 /** Instructions between two looks at the clock: from the first slice up, as they turn out to take less than a millisecond. */
 const FIRST_SLICE = 10_000;
@@ -255,9 +256,8 @@ export class Processor {
         this.#settle();
         return this.#pending();
       }
-      const before = cpu.get(State.budget);
       entry.run(entry.block);
-      again = this.#left(before);
+      again = this.#left();
     }
     if (cpu.get(State.budget) < 64 && cpu.pending === undefined && budget >= FIRST_SLICE) this.#consolidate();
     this.#settle();
@@ -315,7 +315,7 @@ export class Processor {
   }
 
   /** Makes the state exact after generated code came back. True to go on in this slice. */
-  #left(before: number): boolean {
+  #left(): boolean {
     const cpu = this.#cpu;
     const site = cpu.get(State.site);
     if (site === SITE_JUMP) return cpu.get(State.budget) > 0 && this.#code.stops.size === 0;
@@ -326,11 +326,9 @@ export class Processor {
     cpu.rip = where.rip;
     if (where.flagKind >= 0) cpu.set(State.flagKind, where.flagKind);
     cpu.set(State.budget, cpu.get(State.budget) + where.unexecuted);
-    if (where.reason === "budget") {
-      // Not enough left for a whole block: the rest goes one instruction at a time.
-      if (cpu.get(State.budget) === before && before > 0) this.#stepNext = true;
-      else if (cpu.get(State.budget) > 0 && cpu.get(State.budget) < 64) this.#stepNext = true;
-    } else if (where.reason !== "helper") cpu.raise(where.reason.vector, where.reason.errorCode);
+    // Not enough left for a whole block. Where the guest's own limit is near, the rest goes one instruction at a time.
+    if (where.reason === "budget") this.#stepNext = true;
+    else if (where.reason !== "helper") cpu.raise(where.reason.vector, where.reason.errorCode);
     return false;
   }
   #stepNext = false;
@@ -354,8 +352,8 @@ export class Processor {
     if (pending === undefined) {
       if (!this.#stepNext) return undefined;
       this.#stepNext = false;
-      const left = this.#limit === undefined ? 1 : this.#limit - cpu.instructions;
-      return left > 0 ? this.#step() : undefined;
+      const left = this.#limit === undefined ? UNBOUNDED : this.#limit - cpu.instructions;
+      return left > 0 && left <= BLOCK_INSTRUCTIONS ? this.#step() : undefined;
     }
     switch (pending.kind) {
       case "retry":
@@ -443,7 +441,7 @@ export class Processor {
     cpu.sliceBudget = 1;
     cpu.set(State.budget, 1);
     step.run(0);
-    this.#left(-1);
+    this.#left();
     this.#stepNext = false;
     this.#settle();
     return undefined;

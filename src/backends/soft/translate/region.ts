@@ -18,7 +18,7 @@ import type { Mode } from "./mode.ts";
 /** Instructions of one region at most: larger functions take the optimising compiler too long. */
 export const REGION_INSTRUCTIONS = 256;
 /** Instructions of one block at most: the grain in which the budget is taken. */
-const BLOCK_INSTRUCTIONS = 64;
+export const BLOCK_INSTRUCTIONS = 64;
 
 /** Where code is: bytes from one page, or from the two around an instruction that crosses them. */
 export interface CodeSource {
