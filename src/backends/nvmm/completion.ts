@@ -1,39 +1,31 @@
-import { NVMM_PROT_EXEC, NVMM_PROT_WRITE } from "../../../ffi/nvmm/config.ts";
+import { NVMM_PROT_EXEC, NVMM_PROT_READ } from "../../../ffi/nvmm/config.ts";
 import * as exits from "../../../ffi/nvmm/exit.ts";
 import { NvmmX86Exit } from "../../../ffi/nvmm/exit.ts";
-import { bytesAt } from "../../../ffi/nvmm/memory.ts";
 import {
   INT_SHADOW,
-  NVMM_X64_SEG_CS,
-  NVMM_X64_SEG_ES,
   NVMM_X64_SEG_SS,
-  NVMM_X64_STATE_CRS,
   NVMM_X64_STATE_GPRS,
-  NVMM_X64_STATE_MSRS,
   NVMM_X64_STATE_SEGS,
   type NvmmX64StateSeg,
   SEG_ATTRIB,
 } from "../../../ffi/nvmm/state.ts";
 import type { Exit, ExitOf, PioSize } from "../../exit.ts";
 import type { NvmmAssist, Store } from "./assist.ts";
-import { failed } from "./call.ts";
 import type { CpuidPlan } from "./cpuid.ts";
 import { emulate } from "./emulator.ts";
 import type { NvmmEvents } from "./events.ts";
+import { GuestView, type GuestViewParts, PREFIXES } from "./guest-view.ts";
+import { plainLoadBytes } from "./load-size.ts";
 import type { MsrVerdict, NvmmMsrs, NvmmPolicy } from "./policy.ts";
-import type { NvmmState } from "./state.ts";
-import type { NvmmSystem } from "./system.ts";
 
 const RAX = 0;
 const RCX = 1;
 const RDX = 2;
 const RBX = 3;
-const RDI = 7;
 const RIP = 16;
 const OPCODE_HLT = 0xf4;
 const VECTOR_UD = 6;
 const VECTOR_GP = 13;
-const EFER_LMA = 1n << 10n;
 
 /** Reasons that fit into 32 bits, as numbers: a BigInt for each exit would cost an allocation. */
 const NONE = Number(exits.NVMM_VCPU_EXIT_NONE);
@@ -71,24 +63,16 @@ const FLAGS = AT("exitstate.flags") / 4;
 const STRING_BYTES = 1024;
 /** hwcode of a VM entry that the processor refused. */
 const FAILED_ENTRY = 0xffff_ffff_ffff_ffffn;
-/** Longest instruction. */
-const INSTRUCTION_BYTES = 15;
+const PAGE_BYTES = 4096;
 
 /** KVM's number and name for what no emulator could execute. */
 const EMULATION_FAILURE = { suberror: 1, name: "emulation failure" } as const;
 
-export interface CompletionParts {
-  readonly state: NvmmState;
+export interface CompletionParts extends GuestViewParts {
   readonly events: NvmmEvents;
   readonly msrs: NvmmMsrs;
   readonly assist: NvmmAssist;
   readonly policy: NvmmPolicy;
-  readonly system: NvmmSystem;
-  /** Addresses of the structs. */
-  readonly machine: number;
-  readonly vcpu: number;
-  /** Two u64 for outputs of library calls. */
-  readonly outputs: Uint8Array;
   readonly cpuid: CpuidPlan;
 }
 
@@ -116,6 +100,7 @@ export class Completion {
   readonly #halves: Uint16Array;
   readonly #words: Uint32Array;
   readonly #view: NvmmX86Exit;
+  readonly #guest: GuestView;
   /** Data of a plain port access, by size; valid until the next run. */
   readonly #portWord = new Uint32Array(1);
   readonly #portData: readonly Uint8Array[];
@@ -130,6 +115,7 @@ export class Completion {
     this.#halves = new Uint16Array(exitBytes.buffer);
     this.#words = new Uint32Array(exitBytes.buffer);
     this.#view = NvmmX86Exit.view(exitBytes);
+    this.#guest = new GuestView(parts, this.#view);
     const port = new Uint8Array(this.#portWord.buffer);
     this.#portData = [0, 1, 2, 3, 4].map((size) => port.subarray(0, size));
   }
@@ -149,6 +135,11 @@ export class Completion {
     if (exit !== undefined) this.#stashed.unshift(exit);
   }
 
+  /** Guest memory and code as this vCPU sees them. */
+  get guest(): GuestView {
+    return this.#guest;
+  }
+
   /** Drops whatever waits: the state was replaced. */
   forget(): void {
     this.#haltedAt = undefined;
@@ -159,18 +150,6 @@ export class Completion {
   /** The caller moved the guest: a HLT there is a new one. */
   ripWritten(): void {
     this.#haltedAt = undefined;
-  }
-
-  /** GVA to GPA by libnvmm's walk. */
-  translate(gva: bigint): number | undefined {
-    const { system, machine, vcpu, outputs, state } = this.#parts;
-    state.flush();
-    const { functions } = system;
-    if (functions.nvmm_gva_to_gpa(machine, vcpu, gva, outputs.subarray(0, 8), outputs.subarray(8)) !== 0) {
-      if (failed(system, "nvmm_gva_to_gpa()").code === "EFAULT") return undefined;
-      throw failed(system, "nvmm_gva_to_gpa()");
-    }
-    return Number(new BigUint64Array(outputs.buffer, outputs.byteOffset, 1)[0]);
   }
 
   /** The exit of the run that just ended, by its reason in halves; undefined when the guest just goes on. */
@@ -231,7 +210,7 @@ export class Completion {
     const privileged = ((segs[NVMM_X64_SEG_SS] as NvmmX64StateSeg).attrib >> SEG_ATTRIB.dpl[0]) & 3;
     const rip = state.readGpr(RIP);
     if (privileged !== 0 || rip === this.#haltedAt) return undefined;
-    const [before, ...next] = this.#codeAt(rip - 1n);
+    const [before, ...next] = this.#guest.codeAt(rip - 1n);
     if (before !== OPCODE_HLT || exitsByItself(next)) return undefined;
     return this.#halted();
   }
@@ -240,7 +219,7 @@ export class Completion {
     const { state, policy, cpuid } = this.#parts;
     if (policy.cpuidExits.length === 0) return undefined;
     const rip = state.readGpr(RIP);
-    const [first, second] = this.#codeAt(rip);
+    const [first, second] = this.#guest.codeAt(rip);
     const answer = [RAX, RBX, RCX, RDX].map((index) => state.gprLow(index) >>> 0);
     if (first !== 0x0f || second !== 0xa2 || !cpuid.isAnswer(policy.cpuidExits, answer)) return undefined;
     return this.#cpuid(rip + 2n);
@@ -377,7 +356,21 @@ export class Completion {
   #memory(): Exit | undefined {
     const { prot, gpa } = this.#view.u.mem;
     if ((prot & NVMM_PROT_EXEC) !== 0) return this.#failure([BigInt(gpa), BigInt(prot)]);
-    return this.#execute([]);
+    const bytes = prot === NVMM_PROT_READ ? this.#plainLoad(gpa) : undefined;
+    if (bytes === undefined) return this.#execute([]);
+    return this.#askLoad({ gpa, bytes }, (answer) => this.#execute([answer]));
+  }
+
+  /**
+   * Bytes of a load that needs no trial to be known: the most frequent kind, at half the cost. One that may come from a
+   * page before, or go on in the next, is tried.
+   */
+  #plainLoad(gpa: number): number | undefined {
+    const { assist, policy } = this.#parts;
+    if (policy.mmio !== "assist" || assist.direct !== undefined) return undefined;
+    const bytes = plainLoadBytes(this.#guest.instruction(), this.#guest.codeBits());
+    const offset = gpa % PAGE_BYTES;
+    return bytes !== undefined && offset !== 0 && offset + bytes <= PAGE_BYTES ? bytes : undefined;
   }
 
   /** Executes the instruction with what is known of its loads; asks for the first that is not. */
@@ -385,7 +378,7 @@ export class Completion {
     const { state, assist, policy } = this.#parts;
     state.flush();
     state.keepGprs();
-    const target = answers.length === 0 && this.#mayMove() ? this.#moveTarget() : undefined;
+    const target = answers.length === 0 ? this.#guest.moveTarget() : undefined;
     const before = target?.slice();
     let result: ReturnType<NvmmAssist["memory"]>;
     try {
@@ -420,71 +413,11 @@ export class Completion {
   #emulate(answers: readonly Uint8Array[]): ReturnType<NvmmAssist["memory"]> {
     return emulate({
       state: this.#parts.state,
-      code: this.#instruction(),
+      code: this.#guest.instruction(),
       answers,
-      hostMemory: (gva, isWrite) => this.#hostMemory(gva, isWrite),
-      translate: (gva) => this.translate(gva),
+      hostMemory: (gva, isWrite) => this.#guest.hostMemory(gva, isWrite),
+      translate: (gva) => this.#guest.translate(gva),
     });
-  }
-
-  /** Whether the instruction may store to memory before its load is answered: MOVS, or one whose bytes are not known. */
-  #mayMove(): boolean {
-    const code = this.#instruction();
-    for (let i = 0; i < code.length; i++) {
-      const byte = code[i] as number;
-      if (byte === 0xa4 || byte === 0xa5) return true;
-      if ((byte & 0xf0) !== 0x40 && !PREFIXES.has(byte)) return false;
-    }
-    return true;
-  }
-
-  /** The guest's memory at ES:RDI, up to 8 bytes, where it is backed. */
-  #moveTarget(): Uint8Array | undefined {
-    const { state } = this.#parts;
-    const { segs, msrs } = state.fetch(NVMM_X64_STATE_SEGS | NVMM_X64_STATE_MSRS | NVMM_X64_STATE_GPRS);
-    const cs = segs[NVMM_X64_SEG_CS] as NvmmX64StateSeg;
-    const rdi = state.readGpr(RDI);
-    const long = ((msrs[0] as bigint) & EFER_LMA) !== 0n && ((cs.attrib >> SEG_ATTRIB.l[0]) & 1) === 1;
-    const wide = long || ((cs.attrib >> SEG_ATTRIB.def[0]) & 1) === 1 || this.#instruction().includes(0x67);
-    const base = long ? 0n : (segs[NVMM_X64_SEG_ES] as NvmmX64StateSeg).base;
-    const gva = long ? rdi : (base + (rdi & (wide ? 0xffffffffn : 0xffffn))) & 0xffffffffn;
-    return this.#hostMemory(gva)?.subarray(0, 8);
-  }
-
-  /** The guest's memory from a linear address to the end of its page; undefined where nothing backs it, or only for reading. */
-  #hostMemory(gva: bigint, isWrite = false): Uint8Array | undefined {
-    const gpa = this.translate(gva);
-    if (gpa === undefined) return undefined;
-    const { system, machine, outputs } = this.#parts;
-    if (system.functions.nvmm_gpa_to_hva(machine, gpa, outputs.subarray(0, 8), outputs.subarray(8)) !== 0)
-      return undefined;
-    const [hva = 0n, prot = 0n] = new BigUint64Array(outputs.buffer, outputs.byteOffset, 2);
-    if (isWrite && (prot & BigInt(NVMM_PROT_WRITE)) === 0n) return undefined;
-    return bytesAt(Number(hva), 4096 - Number(gva & 0xfffn));
-  }
-
-  /** Bytes of the instruction behind a MEMORY exit: as the processor gave them (AMD), else as memory holds them. */
-  #instruction(): Uint8Array {
-    const { mem } = this.#view.u;
-    if (mem.inst_len > 0) return mem.inst_bytes.subarray(0, mem.inst_len);
-    return this.#codeAtRip();
-  }
-
-  #codeAtRip(): Uint8Array {
-    return this.#codeAt(this.#parts.state.readGpr(RIP));
-  }
-
-  /** Code bytes at CS:rip, as many as are backed. */
-  #codeAt(rip: bigint): Uint8Array {
-    const { state } = this.#parts;
-    const { segs, msrs } = state.fetch(NVMM_X64_STATE_SEGS | NVMM_X64_STATE_MSRS | NVMM_X64_STATE_CRS);
-    const cs = segs[NVMM_X64_SEG_CS] as NvmmX64StateSeg;
-    const long = ((msrs[0] as bigint) & EFER_LMA) !== 0n && ((cs.attrib >> SEG_ATTRIB.l[0]) & 1) === 1;
-    const gva = long ? rip : (cs.base + rip) & 0xffffffffn;
-    const first = this.#hostMemory(gva)?.slice(0, INSTRUCTION_BYTES) ?? new Uint8Array(0);
-    if (first.length === INSTRUCTION_BYTES || first.length === 0) return first;
-    const rest = this.#hostMemory(gva + BigInt(first.length)) ?? new Uint8Array(0);
-    return Uint8Array.of(...first, ...rest.subarray(0, INSTRUCTION_BYTES - first.length));
   }
 
   // ---- the rest
@@ -566,12 +499,12 @@ export class Completion {
       suberror: Number(BigInt.asUintN(32, hwcode)),
       name: "exit of the processor that NVMM does not handle",
       data: [hwcode],
-      instruction: this.#codeAtRip(),
+      instruction: this.#guest.codeAtRip(),
     };
   }
 
   #failure(data: bigint[]): Exit {
-    return { kind: "internalError", ...EMULATION_FAILURE, data, instruction: this.#codeAtRip() };
+    return { kind: "internalError", ...EMULATION_FAILURE, data, instruction: this.#guest.codeAtRip() };
   }
 }
 
@@ -582,6 +515,3 @@ function exitsByItself(code: readonly number[]): boolean {
   if (opcode === 0x0f) return second === 0x30 || second === 0x32 || second === 0x01;
   return (opcode >= 0x6c && opcode <= 0x6f) || (opcode & 0xf4) === 0xe4;
 }
-
-/** Legacy prefixes (Intel SDM Vol. 2A, "Instruction Prefixes"). */
-const PREFIXES: ReadonlySet<number> = new Set([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3]);

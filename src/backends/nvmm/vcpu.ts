@@ -204,7 +204,7 @@ export class NvmmVcpu implements BackendVcpu {
 
   translate(gva: bigint): number | undefined {
     this.#check();
-    return this.#completion.translate(gva);
+    return this.#completion.guest.translate(gva);
   }
 
   cpuid(): readonly CpuidEntry[] {
