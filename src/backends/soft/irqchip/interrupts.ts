@@ -67,6 +67,10 @@ export class VcpuInterrupts {
     this.lapic = new LocalApic(host);
   }
 
+  get id(): number {
+    return this.#cpu.id;
+  }
+
   get mpState(): MpState {
     this.#acceptEvents();
     return this.#mpState;

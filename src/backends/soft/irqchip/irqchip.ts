@@ -21,7 +21,7 @@ export class Irqchip {
   readonly pic = new PicPair();
   readonly ioapic = new IoApic((message) => this.deliver(message));
   readonly pit: Pit8254 | undefined;
-  readonly #units = new Map<number, VcpuInterrupts>();
+  #units: readonly VcpuInterrupts[] = [];
 
   constructor(options: { pit: boolean }) {
     this.pit = options.pit ? new Pit8254({ now: () => this.clock.now, pulse: () => this.#timerPulse() }) : undefined;
@@ -30,18 +30,18 @@ export class Irqchip {
   attach(cpu: Cpu, sink: InterruptSink): VcpuInterrupts {
     this.clock.add(cpu);
     const unit = new VcpuInterrupts(this, cpu, sink);
-    this.#units.set(cpu.id, unit);
+    this.#units = [...this.#units, unit];
     return unit;
   }
 
   detach(cpu: Cpu): void {
     this.clock.remove(cpu);
-    this.#units.delete(cpu.id);
+    this.#units = this.#units.filter((unit) => unit.id !== cpu.id);
   }
 
   /** The local APIC of a vCPU. */
   lapic(id: number): LocalApic | undefined {
-    return this.#units.get(id)?.lapic;
+    return this.#units.find((unit) => unit.id === id)?.lapic;
   }
 
   /** A GSI that leads nowhere is dropped, as by KVM. */
@@ -59,7 +59,7 @@ export class Irqchip {
   /** Makes happen what is due by now. */
   tick(): void {
     this.pit?.tick();
-    for (const unit of this.#units.values()) unit.lapic.timer.tick();
+    for (const unit of this.#units) unit.lapic.timer.tick();
   }
 
   /**
@@ -76,14 +76,13 @@ export class Irqchip {
 
   /** Whether another vCPU would run if it were its turn. */
   othersRun(unit: VcpuInterrupts): boolean {
-    for (const other of this.#units.values()) if (other !== unit && !other.asleep) return true;
+    for (const other of this.#units) if (other !== unit && !other.asleep) return true;
     return false;
   }
 
   deliver(message: InterruptMessage): number {
-    const units = [...this.#units.values()];
     return this.#deliverTo(
-      units.filter((unit) => unit.lapic.matches(message.destination, message.logical)),
+      this.#units.filter((unit) => unit.lapic.matches(message.destination, message.logical)),
       message,
     );
   }
@@ -91,7 +90,7 @@ export class Irqchip {
   /** An interrupt command of a local APIC. */
   command(sender: VcpuInterrupts, command: InterruptCommand): void {
     if (command.deassert) return;
-    const units = [...this.#units.values()];
+    const units = this.#units;
     switch (command.shorthand) {
       case 0:
         this.deliver(command);
@@ -152,7 +151,7 @@ export class Irqchip {
   #timerPulse(): void {
     this.#setLine(TIMER_GSI, true);
     this.#setLine(TIMER_GSI, false);
-    for (const unit of this.#units.values()) if (unit.lapic.lint0IsNmi) unit.nmi();
+    for (const unit of this.#units) if (unit.lapic.lint0IsNmi) unit.nmi();
   }
 
   #pitReaches(unit: VcpuInterrupts, maskable: boolean): boolean {

@@ -56,8 +56,9 @@ export class LapicTimer {
   }
 
   tick(): void {
+    if (this.#due === undefined) return;
     const now = this.#now();
-    if (this.#due === undefined || this.#due > now) return;
+    if (this.#due > now) return;
     const period = this.#period;
     this.#due = this.periodic ? this.#due + period * (Math.floor((now - this.#due) / period) + 1) : undefined;
     this.#expired();

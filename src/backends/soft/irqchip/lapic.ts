@@ -115,7 +115,7 @@ export class LocalApic {
 
   /** Enabled in IA32_APIC_BASE and in the spurious-interrupt register. */
   get active(): boolean {
-    return this.#host.enabled && (this.#get(APIC.SVR) & SVR_ENABLED) !== 0;
+    return (this.#get(APIC.SVR) & SVR_ENABLED) !== 0 && this.#host.enabled;
   }
 
   /** Whether INTR of the PIC comes through: LINT0 as ExtINT, or no APIC between at all. */
@@ -127,20 +127,19 @@ export class LocalApic {
 
   /** Whether the timer's interrupt can reach this processor. */
   get timerOpen(): boolean {
-    return this.active && (this.#get(APIC.LVT_TIMER) & LVT_MASKED) === 0;
+    return (this.#get(APIC.LVT_TIMER) & LVT_MASKED) === 0 && this.active;
   }
 
   /** Whether LINT0 is an NMI: the PIT's watchdog. */
   get lint0IsNmi(): boolean {
     const lint0 = this.#get(APIC.LVT_LINT0);
-    return this.#host.enabled && (lint0 & LVT_MASKED) === 0 && ((lint0 >> 8) & 7) === DELIVERY.nmi;
+    return (lint0 & LVT_MASKED) === 0 && ((lint0 >> 8) & 7) === DELIVERY.nmi && this.#host.enabled;
   }
 
   /** The vector that may interrupt now, or −1. */
   get pending(): number {
-    if (!this.active) return -1;
     const vector = this.#irr.highest;
-    return vector >= 0 && (vector & 0xf0) > (this.priority & 0xf0) ? vector : -1;
+    return vector >= 0 && this.active && (vector & 0xf0) > (this.priority & 0xf0) ? vector : -1;
   }
 
   /** Takes the vector that is pending into service. */

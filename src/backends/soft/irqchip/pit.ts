@@ -97,8 +97,9 @@ export class Pit8254 {
 
   /** Makes what is due happen: several periods at once are one edge, as nobody looked in between. */
   tick(): void {
+    if (this.#due === undefined) return;
     const now = this.#now();
-    if (this.#due === undefined || this.#due > now) return;
+    if (this.#due > now) return;
     if (this.#period === 0) this.#due = undefined;
     else this.#due += this.#period * (Math.floor((now - this.#due) / this.#period) + 1);
     this.#pulse();
