@@ -300,8 +300,9 @@ class Emulation {
     const bytes = this.#instruction.stackPointerIncrement;
     const value = toNumber(this.#load(this.#linear(NVMM_X64_SEG_SS, this.#stackPointer(0).offset), bytes));
     const rsp = this.#stackPointer(bytes);
-    this.#write(0, value);
+    // In this order: POP RSP leaves what it popped.
     this.#writes.push(() => this.#state.writeGpr(RSP, rsp.register));
+    this.#write(0, value);
   }
 
   /** RSP moved, as an offset into the stack segment and as the whole register. */
