@@ -4,8 +4,6 @@ import { defaultCpuid } from "./system/cpuid.ts";
 import type { Registry } from "./translate/context.ts";
 import { Translator } from "./translate/region.ts";
 import { createRegistry } from "./translate/registry.ts";
-import { registerVector } from "./vector/register.ts";
-import { registerX87 } from "./x87/register.ts";
 
 /** What all VMs of the process share: the instructions and the translator. */
 export interface SoftEngine {
@@ -15,16 +13,29 @@ export interface SoftEngine {
 }
 
 let shared: SoftEngine | undefined;
+let complete = false;
+
+/**
+ * Adds x87, MMX, SSE and AVX, forty modules that most boots never need: they load when the first such instruction is
+ * met. False when they are there already.
+ */
+export function loadVectorUnits(registry: Registry): boolean {
+  if (complete) return false;
+  complete = true;
+  const { registerVector } = require("./vector/register.ts") as typeof import("./vector/register.ts");
+  const { registerX87 } = require("./x87/register.ts") as typeof import("./x87/register.ts");
+  registerVector(registry);
+  registerX87(registry);
+  return true;
+}
 
 export function softEngine(): SoftEngine {
   if (shared !== undefined) return shared;
   const registry = createRegistry();
   registerCore(registry);
-  registerVector(registry);
-  registerX87(registry);
   shared = {
     registry,
-    translator: new Translator(registry, SYSTEM_ENDS),
+    translator: new Translator(registry, SYSTEM_ENDS, () => loadVectorUnits(registry)),
     cpuid: defaultCpuid(),
   };
   return shared;

@@ -44,7 +44,7 @@ export class SoftVcpu implements BackendVcpu {
     cpu.cpuidTable = options.cpuid ?? vm.engine.cpuid;
     cpu.msrPolicy = vm.msrPolicy;
     reset(cpu);
-    this.#code = new Translations(cpu, vm.engine.translator, imports(cpu, vm));
+    this.#code = new Translations(cpu, vm.engine, imports(cpu, vm));
     this.#processor = new Processor(cpu, this.#code);
     const alive = () => this.#alive();
     this.#interrupts = vm.irqchip?.attach(cpu, {
@@ -213,9 +213,6 @@ function imports(cpu: Cpu, vm: SoftVm): Record<string, WebAssembly.Memory | WebA
     all[`helper:${name}`] = (...args: number[]) => callSystem(cpu, helper, args);
   }
   for (const [name, helper] of Object.entries(plainHelpers)) {
-    all[`helper:${name}`] = (...args: number[]) => helper(cpu, ...args);
-  }
-  for (const [name, helper] of vm.engine.registry.helpers) {
     all[`helper:${name}`] = (...args: number[]) => helper(cpu, ...args);
   }
   return all;

@@ -1,6 +1,7 @@
 import type { Cpu } from "../cpu.ts";
 import { collectGarbage, noteGarbage } from "../garbage.ts";
 import { Jump, State } from "../state.ts";
+import type { Registry } from "../translate/context.ts";
 import type { Site } from "../translate/emitter.ts";
 import type { Mode } from "../translate/mode.ts";
 import { type CodeSource, REGION_INSTRUCTIONS, type Translator } from "../translate/region.ts";
@@ -52,6 +53,9 @@ const EAGER_PAGES = 8;
 export class Translations implements CodeOwner {
   readonly #cpu: Cpu;
   readonly #translator: Translator;
+  readonly #registry: Registry;
+  /** Helpers of the registry that are among the imports. */
+  #bound = 0;
   readonly #imports: Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction>;
   readonly #pages = new Map<number, Page[]>();
   readonly #regions: (readonly Site[] | undefined)[] = [];
@@ -69,11 +73,12 @@ export class Translations implements CodeOwner {
 
   constructor(
     cpu: Cpu,
-    translator: Translator,
+    engine: { readonly translator: Translator; readonly registry: Registry },
     imports: Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction>,
   ) {
     this.#cpu = cpu;
-    this.#translator = translator;
+    this.#translator = engine.translator;
+    this.#registry = engine.registry;
     this.#imports = imports;
     cpu.tracker.owners.add(this);
   }
@@ -267,8 +272,19 @@ export class Translations implements CodeOwner {
     const { memory } = this.#cpu.ram;
     const bytes = module.finish(memory.buffer.byteLength / 65536, 0);
     noteGarbage(bytes.length * COMPILED_SIZE);
+    this.#bindHelpers();
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { v: this.#imports });
     return instance.exports.f as (entry: number) => void;
+  }
+
+  /** Helpers may have joined the registry since the last module. */
+  #bindHelpers(): void {
+    const { helpers } = this.#registry;
+    if (helpers.size === this.#bound) return;
+    this.#bound = helpers.size;
+    for (const [name, helper] of helpers) {
+      this.#imports[`helper:${name}`] ??= (...args: number[]) => helper(this.#cpu, ...args);
+    }
   }
 
   #takeSlot(): number {
