@@ -1,4 +1,5 @@
 import type { Backend, BackendName, Capabilities, CpuidEntry } from "./backend.ts";
+import type { NvmmReport } from "./backends/nvmm/doctor.ts";
 import { BackendError } from "./errors.ts";
 import { Vm, type VmOptions } from "./vm.ts";
 
@@ -17,6 +18,11 @@ const OPENERS: Readonly<Record<BackendName, () => Backend>> = {
   nvmm: () => (require("./backends/nvmm/backend.ts") as typeof import("./backends/nvmm/backend.ts")).openNvmm(),
   soft: () => (require("./backends/soft/backend.ts") as typeof import("./backends/soft/backend.ts")).openSoft(),
 };
+
+/** What this host has of NVMM: device, module, library, version, limits, machines. Plain data; throws nothing. */
+export function inspectNvmm(): NvmmReport {
+  return (require("./backends/nvmm/doctor.ts") as typeof import("./backends/nvmm/doctor.ts")).inspectNvmm();
+}
 
 /** What `auto` tries, in this order. */
 export const BACKEND_NAMES = Object.keys(OPENERS) as BackendName[];

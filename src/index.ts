@@ -14,6 +14,9 @@ export type {
 } from "./backend.ts";
 export type { KvmVcpu } from "./backends/kvm/vcpu.ts";
 export type { KvmVm } from "./backends/kvm/vm.ts";
+export type { NvmmReport } from "./backends/nvmm/doctor.ts";
+export type { NvmmVcpu } from "./backends/nvmm/vcpu.ts";
+export type { NvmmVm } from "./backends/nvmm/vm.ts";
 export { Bus, type MapOptions, type Mapping } from "./bus.ts";
 export { type CpuidOverrides, type CpuidValues, overrideCpuid } from "./cpuid.ts";
 export type { Device, IrqLine } from "./device.ts";
@@ -45,6 +48,7 @@ export {
   type CreateVmOptions,
   createVm,
   Host,
+  inspectNvmm,
   openBackend,
   type Refusal,
 } from "./host.ts";

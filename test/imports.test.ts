@@ -105,7 +105,7 @@ const EXCEPTIONS: readonly { from: string; to: string; how: readonly Import["how
     because: "what is wrong with a state is worked out when an engine refuses it",
   },
   { from: "src/pc.ts", to: "src/devices/", how: ["lazy", "type", "value"], because: "a PC is its devices" },
-  { from: "src/index.ts", to: "src/backends/kvm/", how: ["type"], because: "vm.engine of a KVM VM has a type to name" },
+  { from: "src/index.ts", to: "src/backends/", how: ["type"], because: "vm.engine has a type to name" },
   {
     from: "src/backends/kvm/decode.ts",
     to: "src/inspect/hardware-reason.ts",

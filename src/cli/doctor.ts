@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { release, type as systemName, version as systemVersion } from "node:os";
 import { STATUS } from "../exit-status.ts";
-import { BACKEND_NAMES, type Backend, openBackend, Vm, VmmError } from "../index.ts";
+import { BACKEND_NAMES, type Backend, inspectNvmm, openBackend, Vm, VmmError } from "../index.ts";
 import { type OptionSpec, parseArguments } from "./arguments.ts";
 import { isOfThisSystem, PLATFORMS } from "./platforms.ts";
 import { UsageError } from "./usage-error.ts";
@@ -44,9 +44,12 @@ export function doctor(args: readonly string[]): number {
   const host = lookAtHost();
   const backends = BACKEND_NAMES.map(checkBackend);
   const working = BACKEND_NAMES.filter((_, index) => backends[index]?.every(({ result }) => result === "ok"));
-  const checks = [...hostChecks(host).map((check) => excuse(check, working)), ...backends.flat()];
+  // Elsewhere only where somebody named a libnvmm.
+  const nvmm = isOfThisSystem("nvmm") || process.env.VMEXIT_LIBNVMM !== undefined ? inspectNvmm() : undefined;
+  const onHost = [...hostChecks(host).map((check) => excuse(check, working)), ...(nvmm?.checks ?? [])];
+  const checks = [...onHost, ...backends.flat()];
   const status = working.length > 0 ? STATUS.ok : STATUS.noBackend;
-  if (options.has("json")) console.log(JSON.stringify({ status, working, checks }, undefined, 2));
+  if (options.has("json")) console.log(JSON.stringify({ status, working, checks, nvmm }, undefined, 2));
   else console.log([...checks.flatMap(checkLines), "", verdict(working)].join("\n"));
   return status;
 }

@@ -8,7 +8,7 @@ import {
 } from "../../../ffi/kvm/caps.ts";
 import type { KvmCpuid2 } from "../../../ffi/kvm/cpuid.ts";
 import * as ioctls from "../../../ffi/kvm/ioctls.ts";
-import { KvmIrqLevel, KvmMsi, KvmPitConfig } from "../../../ffi/kvm/irq.ts";
+import { KVM_PIT_SPEAKER_DUMMY, KvmIrqLevel, KvmMsi, KvmPitConfig } from "../../../ffi/kvm/irq.ts";
 import {
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
@@ -211,8 +211,15 @@ export class KvmVm implements BackendVm {
     ioctl(this.#fd, ioctls.KVM_SET_TSS_ADDR, TSS_ADDRESS, "KVM_SET_TSS_ADDR");
     if (irqchip === "full") ioctl(this.#fd, ioctls.KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
     if (irqchip === "split") this.enableCapability(KVM_CAP_SPLIT_IRQCHIP, [BigInt(SPLIT_IRQCHIP_PINS)]);
-    if (pit) ioctlPtr(this.#fd, ioctls.KVM_CREATE_PIT2, bytesOf(KvmPitConfig.alloc()), "KVM_CREATE_PIT2");
+    if (pit) this.#createPit();
     if (msrExits !== undefined) this.#setMsrExits(msrExits);
+  }
+
+  /** With port 0x61 in the kernel too: its gate and output bits are the PIT's, and guests calibrate by them. */
+  #createPit(): void {
+    const config = KvmPitConfig.alloc();
+    config.flags = KVM_PIT_SPEAKER_DUMMY;
+    ioctlPtr(this.#fd, ioctls.KVM_CREATE_PIT2, bytesOf(config), "KVM_CREATE_PIT2");
   }
 
   #setMsrExits({ invalid = false, filter }: MsrExitPolicy): void {
