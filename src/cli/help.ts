@@ -7,6 +7,7 @@ const OVERVIEW = `vmexit boots guests on this host's hypervisor and shows their 
   vmexit asm <file> [options]     assemble NASM syntax into a flat binary
   vmexit doctor [--json]          what this host lacks to run guests, and how to get it
   vmexit help [command]           this text, or a command's options
+  vmexit help modes               what each mode sets in each register, and why
   vmexit --version
 
 Try: vmexit boot guests/hello.bin
@@ -61,12 +62,20 @@ export function help(args: readonly string[]): number {
   return 0;
 }
 
+/** From the set-ups themselves, so that it cannot be out of date. */
+function modesHelp(): string {
+  const { describeModes, MODES, modeSetup } = require("../boot/index.ts") as typeof import("../boot/index.ts");
+  return describeModes(MODES.map((mode) => modeSetup(mode)));
+}
+
 function textFor(command: string | undefined): string {
   switch (command) {
     case undefined:
       return OVERVIEW;
     case "boot":
       return bootHelp();
+    case "modes":
+      return modesHelp();
     case "doctor":
       return DOCTOR_HELP;
     case "asm":

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { MODES } from "../../../src/boot/index.ts";
 import { guest, vmexit } from "./vmexit-process.ts";
 
 test("vmexit without a command shows what there is, with status 64", async () => {
@@ -31,4 +32,13 @@ test("vmexit help boot documents every exit status", async () => {
   expect(status).toBe(0);
   for (const code of [0, 64, 66, 69, 70, 74, 124, 130, 134, 141])
     expect(stdout).toMatch(new RegExp(`^  ${code} `, "m"));
+});
+
+test("vmexit help modes says of every mode what each register gets and why", async () => {
+  const { status, stdout } = await vmexit(["help", "modes"]);
+  expect(status).toBe(0);
+  expect([...stdout.matchAll(/^### (.*)$/gm)].map(([, mode]) => mode)).toEqual([...MODES]);
+  const rows = stdout.split("\n").filter((line) => /^\| (CR0|CS|RIP|EFER) \|/.test(line));
+  expect(rows.length).toBe(4 * MODES.length);
+  for (const row of rows) expect(row.split(" | ").at(-1)?.replace(" |", "").length).toBeGreaterThan(3);
 });
