@@ -370,9 +370,12 @@ export class Processor {
 
   #softwareInterrupt(vector: number, next: bigint): Exit | undefined {
     const cpu = this.#cpu;
+    const at = cpu.rip;
     cpu.rip = next;
-    cpu.retired++;
-    return this.#deliver({ vector, errorCode: undefined, software: true, external: false });
+    const exit = this.#deliver({ vector, errorCode: undefined, software: true, external: false, at });
+    // A fault of the delivery leaves the INT unexecuted.
+    if (cpu.faultChain.length === 0) cpu.retired++;
+    return exit;
   }
 
   /** One instruction on its own: MMIO, writes to code, page ends, single steps. */

@@ -1,5 +1,7 @@
+import { highOf, lowOf } from "../access.ts";
 import { type Cpu, EFLAGS, type Fault } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
+import { INFO_SYSTEM, INFO_WRITE } from "../translate/emitter.ts";
 import {
   dplOf,
   isCode,
@@ -24,6 +26,8 @@ export interface Event {
   readonly software: boolean;
   /** From outside (NMI, interrupt line) rather than by the instruction: EXT of error codes. */
   readonly external: boolean;
+  /** RIP of the INT instruction: RIP itself is already behind it. */
+  readonly at?: bigint;
 }
 
 const CONTRIBUTORY = new Set<number>([Vector.DE, Vector.TS, Vector.NP, Vector.SS, Vector.GP]);
@@ -41,6 +45,7 @@ export function hasErrorCode(vector: number): boolean {
 export function deliver(cpu: Cpu, event: Event): boolean {
   let current = event;
   cpu.faultChain.length = 0;
+  const behind = cpu.rip;
   for (;;) {
     if (!current.software && !current.external) {
       cpu.faultChain.push({ vector: current.vector as Vector, errorCode: current.errorCode });
@@ -53,6 +58,8 @@ export function deliver(cpu: Cpu, event: Event): boolean {
     if (done) return true;
     const pending = cpu.pending;
     cpu.pending = undefined;
+    // What goes wrong with INT n is a fault at it, not behind it.
+    if (current.at !== undefined && cpu.rip === behind) cpu.rip = current.at;
     // An MMIO read inside a delivery cannot be answered: treated as a failed delivery.
     if (pending?.kind !== "raise") return false;
     const next = combine(current, pending.fault);
@@ -205,8 +212,14 @@ function pushAll(
     else if (bytes === 4) view.setUint32(at, Number(value & 0xffff_ffffn), true);
     else view.setBigUint64(at, BigInt.asUintN(64, value), true);
   }
-  const bottom = (top - BigInt(data.length)) & mask;
-  const linear = cpu.longMode ? BigInt.asUintN(64, base + bottom) : (base + bottom) & 0xffff_ffffn;
+  const at = (below: number): bigint => {
+    const offset = (top - BigInt(below)) & mask;
+    return cpu.longMode ? BigInt.asUintN(64, base + offset) : (base + offset) & 0xffff_ffffn;
+  };
+  // The processor begins at the top: a page fault names the first word pushed.
+  const first = at(bytes);
+  if (cpu.access.checkRange(lowOf(first), highOf(first), bytes | INFO_SYSTEM | INFO_WRITE) !== 0) return false;
+  const linear = at(data.length);
   return cpu.access.writeLinear(linear, data);
 }
 

@@ -1,5 +1,6 @@
 import { isCanonical } from "../access.ts";
 import { type Cpu, CR0, CR4, EFER, EFLAGS } from "../cpu.ts";
+import { PHYSICAL_BITS } from "../paging.ts";
 import { SegIndex, State, Vector } from "../state.ts";
 import { ATTRIBUTE, isCode, isSystem, limitOf, peekDescriptor, typeOf, visible } from "./descriptors.ts";
 
@@ -45,6 +46,7 @@ export function writeControl(cpu: Cpu, number: number, register: number): number
       return 0;
     case 3:
       if (cpu.code64 && (value & 0x7fff_ff00_0000_0000n) !== 0n) return cpu.raise(Vector.GP, 0);
+      if (pagesByPae(cpu.cr0, cpu.cr4, cpu.efer) && !goodPdptes(cpu, value)) return cpu.raise(Vector.GP, 0);
       cpu.set64(State.cr3, value & ~(1n << 63n));
       cpu.flushTlb();
       return 0;
@@ -67,6 +69,9 @@ function writeCr0(cpu: Cpu, wide: bigint): number {
     if ((cpu.cr4 & CR4.PAE) === 0 || (cpu.attributes(SegIndex.cs) & ATTRIBUTE.l) !== 0) return cpu.raise(Vector.GP, 0);
     cpu.set(State.efer, cpu.efer | EFER.LMA);
   }
+  if (on(CR0.PG) && !wasPaging && pagesByPae(value, cpu.cr4, cpu.efer) && !goodPdptes(cpu, cpu.get64(State.cr3))) {
+    return cpu.raise(Vector.GP, 0);
+  }
   if (!on(CR0.PG) && wasPaging) {
     if (cpu.code64) return cpu.raise(Vector.GP, 0);
     cpu.set(State.efer, cpu.efer & ~EFER.LMA);
@@ -84,10 +89,30 @@ function writeCr4(cpu: Cpu, wide: bigint): number {
   if (cpu.longMode && (value & CR4.PAE) === 0) return cpu.raise(Vector.GP, 0);
   const pcid = (value & CR4.PCIDE) !== 0 && (cpu.cr4 & CR4.PCIDE) === 0;
   if (pcid && (!cpu.longMode || (cpu.get64(State.cr3) & 0xfffn) !== 0n)) return cpu.raise(Vector.GP, 0);
+  if (pagesByPae(cpu.cr0, value, cpu.efer) && !goodPdptes(cpu, cpu.get64(State.cr3))) return cpu.raise(Vector.GP, 0);
   cpu.set64(State.cr4, BigInt(value));
   cpu.flushTlb();
   cpu.changeMode();
   return 0;
+}
+
+function pagesByPae(cr0: number, cr4: number, efer: number): boolean {
+  return (cr0 & CR0.PG) !== 0 && (cr4 & CR4.PAE) !== 0 && (efer & EFER.LMA) === 0;
+}
+
+/** The four directory-pointer entries are looked at when they are loaded (Intel SDM Vol. 3A, "PDPTE Registers"). */
+function goodPdptes(cpu: Cpu, cr3: bigint): boolean {
+  const table = Number(cr3 & 0xffff_ffe0n);
+  const slot = cpu.ram.find(table);
+  if (slot === undefined) return true;
+  const at = (slot.host + (table - slot.gpa)) >>> 2;
+  const beyond = ~((1 << (PHYSICAL_BITS - 32)) - 1);
+  for (let i = 0; i < 4; i++) {
+    const low = cpu.ram.words[at + i * 2] as number;
+    const high = cpu.ram.words[at + i * 2 + 1] as number;
+    if ((low & 1) !== 0 && ((low & 0x1e6) !== 0 || (high & beyond) !== 0)) return false;
+  }
+  return true;
 }
 
 /** LMSW: the low four bits, of which PE can only be set. */
