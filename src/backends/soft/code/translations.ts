@@ -24,8 +24,9 @@ interface Page {
   readonly linear: bigint;
   readonly entries: Map<number, Entry>;
   readonly funcs: { slot: number; region: number; mode: number }[];
-  /** Where translations began. */
-  roots: { offset: number; mode: number }[];
+  /** Where translations began, by mode, and how many of those were merged. */
+  readonly roots: Map<number, Set<number>>;
+  readonly merged: Map<number, number>;
   readonly host: number;
   /** Range of the page that was translated, and its bytes then. */
   start: number;
@@ -174,7 +175,9 @@ export class Translations implements CodeOwner {
     const page = this.#page(number, linearPage, host, copy, start, end);
     if (merge.length > 0) this.#release(page, mode);
     page.funcs.push({ slot, region, mode: mode.id });
-    page.roots.push({ offset, mode: mode.id });
+    const roots = page.roots.get(mode.id);
+    if (roots === undefined) page.roots.set(mode.id, new Set([offset]));
+    else roots.add(offset);
     const entries = blocks.map((_, block) => ({ run, func: slot, block, page }));
     this.#bySlot[slot] = { run, page, entries };
     for (const [block, b] of blocks.entries()) {
@@ -208,14 +211,15 @@ export class Translations implements CodeOwner {
     const linearPage = linear - (linear & 0xfffn);
     const page = this.#pages.get(number)?.find((p) => p.linear === linearPage);
     if (page === undefined || this.stops.size > 0 || page.funcs.filter((f) => f.mode === mode.id).length < 2) return;
-    const roots = page.roots.filter((r) => r.mode === mode.id).map((r) => r.offset);
+    const roots = [...(page.roots.get(mode.id) ?? [])];
+    // What did not fit the region last time comes back as roots that are known: not again for those.
+    if (roots.length <= (page.merged.get(mode.id) ?? 1)) return;
+    page.merged.set(mode.id, roots.length);
     const [first, ...rest] = roots;
     const slot = this.#cpu.ram.find(gpa);
     if (first === undefined || slot === undefined) return;
-    page.roots = page.roots.filter((r) => r.mode !== mode.id);
     const start = linearPage + BigInt(first);
     this.#translate(start, number * 4096 + first, slot.host + (number * 4096 - slot.gpa), mode, rest);
-    for (const offset of rest) page.roots.push({ offset, mode: mode.id });
   }
 
   /** Gives up the functions of a page and mode that another one is about to replace. */
@@ -246,7 +250,8 @@ export class Translations implements CodeOwner {
         linear: linearPage,
         entries: new Map(),
         funcs: [],
-        roots: [],
+        roots: new Map(),
+        merged: new Map(),
         host,
         start,
         end,
