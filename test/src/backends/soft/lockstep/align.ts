@@ -31,7 +31,7 @@ export function diverge(first: Trace, second: Trace): Divergence | undefined {
     if (skip === undefined) {
       // One of them may have ended in the instruction where the other still stops.
       if (first.stops.length - i <= 1 || second.stops.length - j <= 1) break;
-      return { at: [i, j], fields: differences(first.stops[i] as Stop, second.stops[j] as Stop) };
+      return nearest(first.stops, second.stops, i, j);
     }
     i += skip[0];
     j += skip[1];
@@ -40,6 +40,7 @@ export function diverge(first: Trace, second: Trace): Divergence | undefined {
   if (first.end !== second.end) {
     return { at: [i, j], fields: [{ name: "end", values: [first.end, second.end] }] };
   }
+  if (first.end !== "hlt") return undefined;
   const at = first.memory.findIndex((byte, index) => byte !== second.memory[index]);
   if (at < 0) return undefined;
   const values = [first.memory[at], second.memory[at]].map((byte) => hex(BigInt(byte as number))) as [string, string];
@@ -68,6 +69,21 @@ function meeting(a: readonly Stop[], b: readonly Stop[], i: number, j: number): 
   if (y > 1 && b[j + y] !== undefined && same(a[i] as Stop, b[j + y] as Stop)) return [0, y];
   if (x > 1 && a[i + x] !== undefined && same(a[i + x] as Stop, b[j] as Stop)) return [x, 0];
   return undefined;
+}
+
+/** Of the stops that could be the same one, the pair that differs least. */
+function nearest(a: readonly Stop[], b: readonly Stop[], i: number, j: number): Divergence {
+  let best: Divergence = { at: [i, j], fields: differences(a[i] as Stop, b[j] as Stop) };
+  for (let x = i; x <= i + PASS_OVER[0]; x++) {
+    for (let y = j; y <= j + PASS_OVER[1]; y++) {
+      const [left, right] = [a[x], b[y]];
+      if (left === undefined || right === undefined || left.get("rip") !== right.get("rip")) continue;
+      const fields = differences(left, right);
+      if (fields.length < best.fields.length || best.fields.some(({ name }) => name === "rip"))
+        best = { at: [x, y], fields };
+    }
+  }
+  return best;
 }
 
 function differences(a: Stop, b: Stop): Divergence["fields"] {

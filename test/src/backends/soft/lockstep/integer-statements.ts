@@ -73,7 +73,7 @@ export function control(r: Random, bits: Width, label: string): string {
     () => `  call ${label}\n  jmp ${label}_end\n${label}:\n  ${integer(r, bits)}\n  ret\n${label}_end:`,
     () =>
       `  mov ${c}, ${count}\n  mov ${si}, ${hex(data + r.below(0x80))}\n  mov ${di}, ${hex(data + 0x100 + r.below(0x40))}\n  ${r.pick(["cld", "std"])}\n  ${r.pick(["rep movsb", "rep stosw", "rep movsd", "repe cmpsb", "repne scasb", "rep lodsb"])}\n  cld`,
-    () => `  enter ${8 * (1 + r.below(3))}, ${r.below(3)}\n  ${integer(r, bits)}\n  leave`,
+    () => `  enter ${8 * (1 + r.below(3))}, ${r.below(2)}\n  ${integer(r, bits)}\n  leave`,
     () => `  mov ${r.pick(["al", "ah"])}, ${r.below(256)}\n  sahf`,
   ];
   return r.pick(pieces)();

@@ -11,7 +11,7 @@ import type { Mode, ModeOptions, ModeSetup } from "../../../../../src/boot/mode.
 import { modeSetup } from "../../../../../src/boot/mode-setup.ts";
 import type { PageMapping } from "../../../../../src/boot/page-tables.ts";
 import { SELECTORS } from "../../../../../src/boot/protected-mode.ts";
-import { buildTss32 } from "../../../../../src/boot/tss.ts";
+import { buildTss32, TSS64 } from "../../../../../src/boot/tss.ts";
 import { Random } from "../vector/oracle/random.ts";
 import { ADDRESSES, handlerBytes } from "./handlers.ts";
 import { control, integer, type Width } from "./integer-statements.ts";
@@ -228,8 +228,14 @@ function gates(mode: LockstepMode): { gpa: number; bytes: Uint8Array }[] {
     entry(v.absent, absent),
     entry(v.badSelector, interruptGate(to(v.badSelector, SELECTORS.kernelData))),
     entry(v.conforming, interruptGate(to(v.conforming, EXTRA.conforming))),
+    // IST1 of the TSS.
+    ...(long ? [{ gpa: LAYOUT.tables + 0x100 + TSS64.ist1[0], bytes: little(LAYOUT.gateStack) }] : []),
     ...(long
       ? [entry(v.ist, interruptGate({ ...to(v.ist), ist: 1 }))]
       : [entry(v.task, taskGate({ selector: EXTRA.tss2, dpl: 3 }))]),
   ];
+}
+
+function little(value: number): Uint8Array {
+  return Uint8Array.of(value & 0xff, value >>> 8);
 }

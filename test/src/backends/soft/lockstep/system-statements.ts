@@ -56,7 +56,7 @@ const SEGMENTS = ["ds", "es", "fs", "gs", "ss"] as const;
 type Statement = (r: Random, setting: Setting, label: string) => string;
 
 /** Instructions that ring 0 and ring 3 both may try. */
-function attempt(r: Random, { bits, family, paged, rings }: Setting): string {
+function attempt(r: Random, { bits, family, paged, rings, limits }: Setting): string {
   const a = r.pick(["eax", "ebx", "ecx", "edx"]);
   const at = bits === 64 ? "abs " : "";
   const pages = [
@@ -71,7 +71,8 @@ function attempt(r: Random, { bits, family, paged, rings }: Setting): string {
   const pieces: readonly (() => string)[] = [
     () => `mov ${a}, [${at}${paged ? place : hex(LAYOUT.data)}]`,
     () => `mov [${at}${paged ? place : hex(LAYOUT.data)}], ${a}`,
-    () => `add dword [${at}${paged ? place : hex(LAYOUT.data)}], ${r.below(100)}`,
+    // TCG reads before it writes, and says so in the error code; a processor asks for both at once.
+    () => `add dword [${at}${paged && limits ? place : hex(LAYOUT.data)}], ${r.below(100)}`,
     () =>
       `int ${r.pick([0, 1, 3, 4, 6, 13, INT.interrupt3, INT.trap3, INT.absent, INT.badSelector, INT.kernelOnly, INT.conforming, 0x80, ...(family === "long" ? [INT.ist] : [])])}`,
     () => "int3",
@@ -81,7 +82,7 @@ function attempt(r: Random, { bits, family, paged, rings }: Setting): string {
     () => `mov ax, ${selector(r)}\n  mov ${r.pick(SEGMENTS)}, ax`,
     () => `mov ax, ${selector(r)}\n  ${r.pick(["verr", "verw"])} ax`,
     () => `mov cx, ${selector(r)}\n  ${r.pick(["lar", "lsl"])} edx, ecx`,
-    () => r.pick(["sgdt", "sidt"]) + ` [${at}${hex(LAYOUT.data + 0x300)}]`,
+    () => `${r.pick(["sgdt", "sidt"])} [${at}${hex(LAYOUT.data + 0x300)}]`,
     () => `${r.pick(["str", "sldt", "smsw"])} ax`,
     () => "xor edx, edx\n  xor ecx, ecx\n  div ecx",
     () => `mov eax, 0x80000000\n  cdq\n  mov ecx, -1\n  idiv ecx`,
@@ -159,10 +160,10 @@ const far: Statement = (r, { bits }, label) => {
   ]);
 };
 
-const controlRegister: Statement = (r, { bits, paged, family, rings }) => {
+const controlRegister: Statement = (r, { bits, paged, family, rings, limits }) => {
   const a = bits === 64 ? "rax" : "eax";
-  const cr0 = [1, 2, 3, 5, 16, 18, 29, 30, ...(family !== "real" && paged && rings ? [31] : [])];
-  const cr4 = [2, 3, 4, 5, 7, 9, 10, 31];
+  const cr0 = [1, 2, 3, 5, 16, 18, 30, ...(limits ? [29] : []), ...(family !== "real" && paged && rings ? [31] : [])];
+  const cr4 = [2, 3, 4, 7, 9, 10, ...(limits ? [5] : [])];
   const which = r.chance(2)
     ? { name: "cr0", bit: r.pick(cr0.slice(0, family === "real" ? 4 : undefined)) }
     : { name: "cr4", bit: r.pick(cr4) };
@@ -198,7 +199,7 @@ const limits: Statement = (r, setting) => {
   return `  mov ax, ${hex(pick)}\n  mov ${seg}, ax\n  ${access.replace("SEG:OFF", `${seg}:${at}${hex(offset)}`)}`;
 };
 
-const msr: Statement = (r, { bits }) => {
+const msr: Statement = (r, { bits, limits }) => {
   const index = r.pick([
     "0x174",
     "0x175",
@@ -212,12 +213,12 @@ const msr: Statement = (r, { bits }) => {
     "0xc0000080",
   ]);
   if (index === "0xc0000080")
-    return `  mov ecx, ${index}\n  rdmsr\n  ${r.pick(["or eax, 1", "xor eax, 0x800", "or eax, 0x80000000", "mov edx, 1"])}\n  wrmsr`;
+    return `  mov ecx, ${index}\n  rdmsr\n  ${r.pick(["or eax, 1", "xor eax, 0x800", ...(limits ? ["or eax, 0x80000000", "mov edx, 1"] : [])])}\n  wrmsr`;
   const value = r.pick(["0x08", "0x4ffe", "0x5000", "0", "0x20000"]);
   const high =
     index.startsWith("0x17") || index === "0xc0000084"
       ? "0"
-      : bits === 64 && r.chance(6)
+      : bits === 64 && limits && r.chance(6)
         ? "0x8000"
         : bits === 64 && r.chance(4)
           ? "0xffffffff"
@@ -231,8 +232,24 @@ const sysenter: Statement = (r) =>
 const syscall: Statement = (r) =>
   `  mov ecx, 0xc0000080\n  rdmsr\n  or eax, 1\n  wrmsr\n  mov ecx, 0xc0000081\n  xor eax, eax\n  mov edx, 0x00230008\n  wrmsr\n  inc ecx\n  mov eax, TARGETS\n  xor edx, edx\n  wrmsr\n  mov ecx, 0xc0000084\n  mov eax, ${r.pick(["0", "0x200", "0x40600", "0xffffffff"])}\n  wrmsr\n  ${r.pick(["syscall", "mov ecx, TARGETS\n  mov r11d, 0x3202\n  o64 sysret", "mov ecx, TARGETS\n  mov r11d, 0x202\n  sysret"])}`;
 
-const canonical: Statement = (r) =>
-  `  mov rbx, 0x${r.pick(["8000000000000000", "0000800000000000", "00007ffffffffffc", "ffff7ffffffffff8"])}\n  ${r.pick(["mov rax, [rbx]", "mov [rbx], rax", "push qword [rbx]", "jmp rbx", "xchg rsp, rbx\n  push rax", "xchg rbp, rbx\n  mov rax, [rbp]", "call rbx", "push rbx\n  ret", "swapgs", "lgdt [rbx]"])}`;
+/** Whether these fault where they are or where they lead is a matter of taste: TCG does the latter. */
+const NEAR_BRANCHES = ["jmp rbx", "call rbx", "push rbx\n  ret"];
+
+const canonical: Statement = (r, { limits }) =>
+  `  mov rbx, 0x${r.pick(["8000000000000000", "0000800000000000", "00007ffffffffffc", "ffff7ffffffffff8"])}\n  ${r.pick(
+    [
+      "mov rax, [rbx]",
+      "mov [rbx], rax",
+      "push qword [rbx]",
+      ...(limits ? NEAR_BRANCHES : []),
+      "xchg rsp, rbx\n  push rax",
+      "xchg rbp, rbx\n  mov rax, [rbp]",
+      "call rbx",
+      "push rbx\n  ret",
+      "swapgs",
+      "lgdt [rbx]",
+    ],
+  )}`;
 
 const invalidate: Statement = (r, { bits }) => {
   const at = bits === 64 ? "abs " : "";
@@ -259,7 +276,6 @@ const v8086: Statement = (r, _, label) => {
       "ud2",
       integer(r, 16).replace(/\[.*?\]/, "[0x10]"),
       "str ax",
-      "iret",
     ]),
   )
     .map((line) => `  ${line}`)
@@ -292,7 +308,7 @@ const REAL: readonly Statement[] = [
   (_, __, label) => `  jmp 0x100:${label}_far - 0x1000\n${label}_far:\n  jmp 0:${label}_back\n${label}_back:\n  nop`,
   (_, __, label) => `  pushf\n  push cs\n  push word ${label}_far\n  iret\n${label}_far:\n  nop`,
   (r) =>
-    `  pushf\n  pop ax\n  xor ax, ${hex(r.pick([0x3000, 0x200, 0x4000, 0x400, 0x8000, 0xffff & ~0x100]))}\n  push ax\n  popf\n  cld\n  and ah, ~1`,
+    `  pushf\n  pop ax\n  and ah, ~1\n  xor ax, ${hex(r.pick([0x3000, 0x200, 0x4000, 0x400, 0x8000, 0xffff & ~0x100]))}\n  push ax\n  popf\n  cld\n  and ah, ~1`,
   (r) => `  ${r.pick(["sti", "cli", "clts", "smsw ax", "sgdt [0x3b00]", "sidt [0x3b00]", "fninit", "fnop", "wbinvd"])}`,
   (r) => `  ${r.pick(["str ax", "lldt ax", "verr ax", "lar ax, bx", "sldt ax", "ltr ax"])}`,
   () => "  mov eax, cr0\n  mov cr0, eax",
