@@ -9,6 +9,8 @@ import { createRegistry } from "./translate/registry.ts";
 export interface SoftEngine {
   readonly registry: Registry;
   readonly translator: Translator;
+  /** Loads the emitters that are loaded on demand. */
+  readonly loadMore: () => boolean;
   readonly cpuid: readonly CpuidEntry[];
 }
 
@@ -17,7 +19,7 @@ let complete = false;
 
 /**
  * Adds x87, MMX, SSE and AVX, forty modules that most boots never need: they load when the first such instruction is
- * met. False when they are there already.
+ * reached. False when they are there already.
  */
 export function loadVectorUnits(registry: Registry): boolean {
   if (complete) return false;
@@ -35,7 +37,8 @@ export function softEngine(): SoftEngine {
   registerCore(registry);
   shared = {
     registry,
-    translator: new Translator(registry, SYSTEM_ENDS, () => loadVectorUnits(registry)),
+    translator: new Translator(registry, SYSTEM_ENDS, () => complete),
+    loadMore: () => loadVectorUnits(registry),
     cpuid: defaultCpuid(),
   };
   return shared;

@@ -327,7 +327,8 @@ export class Processor {
     if (where.flagKind >= 0) cpu.set(State.flagKind, where.flagKind);
     cpu.set(State.budget, cpu.get(State.budget) + where.unexecuted);
     // Not enough left for a whole block. Where the guest's own limit is near, the rest goes one instruction at a time.
-    if (where.reason === "budget") this.#stepNext = true;
+    if (where.reason === "unknown") this.#code.complete();
+    else if (where.reason === "budget") this.#stepNext = true;
     else if (where.reason !== "helper") cpu.raise(where.reason.vector, where.reason.errorCode);
     return false;
   }

@@ -55,6 +55,7 @@ export class Translations implements CodeOwner {
   readonly #cpu: Cpu;
   readonly #translator: Translator;
   readonly #registry: Registry;
+  readonly #loadMore: () => boolean;
   /** Helpers of the registry that are among the imports. */
   #bound = 0;
   readonly #imports: Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction>;
@@ -74,12 +75,13 @@ export class Translations implements CodeOwner {
 
   constructor(
     cpu: Cpu,
-    engine: { readonly translator: Translator; readonly registry: Registry },
+    engine: { readonly translator: Translator; readonly registry: Registry; readonly loadMore: () => boolean },
     imports: Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction>,
   ) {
     this.#cpu = cpu;
     this.#translator = engine.translator;
     this.#registry = engine.registry;
+    this.#loadMore = engine.loadMore;
     this.#imports = imports;
     cpu.tracker.owners.add(this);
   }
@@ -349,6 +351,13 @@ export class Translations implements CodeOwner {
 
   watchPage(_number: number): void {
     this.#cpu.flushTlb();
+  }
+
+  /** An instruction was reached whose emitter was not loaded: translate again with all of them. */
+  complete(): void {
+    this.#loadMore();
+    this.#forgetSteps();
+    this.dropAll();
   }
 
   /** Forgets everything: breakpoints changed, or memory was mapped anew. */

@@ -11,7 +11,11 @@ import { gprBits, gprIndex, type Insn, isHighByte } from "./insn.ts";
 import type { Mode } from "./mode.ts";
 
 /** Why generated code leaves at an instruction. */
-export type SiteReason = "helper" | "budget" | { readonly vector: Vector; readonly errorCode: number | undefined };
+export type SiteReason =
+  | "helper"
+  | "budget"
+  | "unknown"
+  | { readonly vector: Vector; readonly errorCode: number | undefined };
 
 /** One place where a region can leave, with what the run loop needs to make the state exact. */
 export interface Site {
@@ -332,6 +336,11 @@ export class RegionEmitter implements Emit {
   /** Leaves at this instruction for the reason a helper noted in the state. */
   leaveForHelper(): void {
     this.#leaveAt(this.#here("helper"));
+  }
+
+  /** Leaves at an instruction whose emitter is not loaded yet. */
+  leaveUnknown(): void {
+    this.#leaveAt(this.#here("unknown"));
   }
 
   raise(vector: Vector, errorCode?: number): void {

@@ -10,7 +10,7 @@ import {
 } from "iced-x86";
 import { isSystemRegister } from "../instructions.ts";
 import { Vector } from "../state.ts";
-import type { Emitter, Registry } from "./context.ts";
+import type { Registry } from "./context.ts";
 import { MASKS, RegionEmitter, type RegionOptions, type Site } from "./emitter.ts";
 import { Insn } from "./insn.ts";
 import type { Mode } from "./mode.ts";
@@ -48,16 +48,16 @@ interface Shape {
 /** Finds the blocks of a region and writes its function. */
 export class Translator {
   readonly #registry: Registry;
-  readonly #loadMore: () => boolean;
+  readonly #complete: () => boolean;
   /** Mnemonics behind which a block ends: their emitters leave through the run loop. */
   readonly #systemEnds: ReadonlySet<number>;
   readonly #instruction = new Instruction();
   readonly #insn = new Insn();
 
-  /** `loadMore`: adds the emitters that are loaded on demand; false when there are no more. */
-  constructor(registry: Registry, systemEnds: ReadonlySet<number>, loadMore: () => boolean = () => false) {
+  /** `complete`: whether the registry has every emitter there is; more may be loaded on demand. */
+  constructor(registry: Registry, systemEnds: ReadonlySet<number>, complete: () => boolean = () => true) {
     this.#registry = registry;
-    this.#loadMore = loadMore;
+    this.#complete = complete;
     this.#systemEnds = systemEnds;
     this.#insn.raw = this.#instruction;
   }
@@ -196,14 +196,14 @@ export class Translator {
     insn.rip = BigInt.asUintN(64, raw.ip);
     insn.next = BigInt.asUintN(64, raw.nextIP) & MASKS[mode.bits];
     e.beginInstruction(insn);
-    const emitter = insn.code === CodeNumber.INVALID ? undefined : this.#emitter(insn);
-    if (emitter === undefined) e.raise(Vector.UD);
-    else emitter(e);
+    const emitter =
+      insn.code === CodeNumber.INVALID
+        ? undefined
+        : (this.#registry.codes.get(insn.code) ?? this.#registry.mnemonics.get(insn.mnemonic));
+    if (emitter !== undefined) emitter(e);
+    // Data behind code looks like any instruction: what is not known is only loaded when it is reached.
+    else if (insn.code !== CodeNumber.INVALID && !this.#complete()) e.leaveUnknown();
+    else e.raise(Vector.UD);
     e.endInstruction();
-  }
-
-  #emitter(insn: Insn): Emitter | undefined {
-    const find = () => this.#registry.codes.get(insn.code) ?? this.#registry.mnemonics.get(insn.mnemonic);
-    return find() ?? (this.#loadMore() ? find() : undefined);
   }
 }
