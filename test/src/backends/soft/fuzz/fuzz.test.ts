@@ -28,7 +28,7 @@ describe("random guests on the software CPU", () => {
         const difference = compare(first, second);
         if (difference !== undefined) found.push(`${describeCase(fuzz)} in ${schedule}: ${difference}`);
         totals.cases++;
-        totals.instructions += first.instructions;
+        totals.instructions += first?.instructions ?? 0;
         totals.exits += first.trace.length;
       }
       if (CASES > 100) console.log(kind, totals);
