@@ -41,7 +41,7 @@ interface Page {
 /** Compiled code is about this many times as large as the WebAssembly it comes from. */
 const COMPILED_SIZE = 6;
 /** How many times more instructions a merged region may hold. */
-const MERGED = 4;
+const MERGED = 2;
 /** Single instructions kept at most before all are thrown away. */
 const MAX_STEPS = 2048;
 /** Translations of a page that may be dropped before it goes one instruction at a time, and for how long (instructions). */
