@@ -180,7 +180,7 @@ const loadTable: Statement = (r, { bits }) => {
   return r.pick([
     `  mov ax, ${selector(r)}\n  lldt ax`,
     `  mov ax, ${hex(EXTRA.ldt)}\n  lldt ax\n  mov ax, ${hex(r.pick([LDT.code, LDT.data, LDT.end]))}\n  mov fs, ax`,
-    `  mov ax, ${hex(r.pick(SELECTORS.filter((one) => (one & 4) === 0)))}\n  ltr ax`,
+    `  mov ax, ${hex(r.pick(SELECTORS.filter((one) => one > 3 && (one & 4) === 0)))}\n  ltr ax`,
     `  sidt [${at}DATA + 0x3a0]\n  lidt [${at}DATA + 0x3a0]`,
     `  sgdt [${at}DATA + 0x3a0]\n  lgdt [${at}DATA + 0x3a0]`,
     `  mov ax, ${r.pick([0x33, 0x37, 0x13, 0x31])}\n  lmsw ax`,
@@ -244,8 +244,6 @@ const canonical: Statement = (r, { limits }) =>
       ...(limits ? NEAR_BRANCHES : []),
       "xchg rsp, rbx\n  push rax",
       "xchg rbp, rbx\n  mov rax, [rbp]",
-      "call rbx",
-      "push rbx\n  ret",
       "swapgs",
       "lgdt [rbx]",
     ],
