@@ -132,6 +132,13 @@ export interface VcpuState {
   readonly parts: Readonly<Record<string, Uint8Array>>;
 }
 
+/** A fault on the way to a shutdown. */
+export interface FaultRecord {
+  readonly vector: number;
+  /** Undefined for the vectors that push none. */
+  readonly errorCode: number | undefined;
+}
+
 /** One virtual processor. */
 export interface BackendVcpu extends Disposable {
   readonly id: number;
@@ -150,6 +157,8 @@ export interface BackendVcpu extends Disposable {
   setInstructionLimit?(count: number | undefined): void;
   /** Instructions retired so far, where the backend counts them. */
   instructionCount?(): number;
+  /** The faults that led to the last shutdown, oldest first, where the backend keeps them. */
+  readonly faultChain?: readonly FaultRecord[];
   /** Makes the present or the next `run()` return `interrupted` by `kick`. Safe from a device callback. */
   kick(): void;
   /** True when an external interrupt can be injected right now. */

@@ -7,6 +7,7 @@ export type {
   Capabilities,
   CpuidEntry,
   DebugRequest,
+  FaultRecord,
   HostMemory,
   MemoryOptions,
   MsrExitPolicy,

@@ -1,4 +1,4 @@
-import type { BackendVcpu, Capabilities, CpuidEntry, DebugRequest, VcpuState } from "./backend.ts";
+import type { BackendVcpu, Capabilities, CpuidEntry, DebugRequest, FaultRecord, VcpuState } from "./backend.ts";
 import type { Mode, ModeOptions, ModeSetup } from "./boot/mode.ts";
 import { type Buses, dispatch } from "./dispatch.ts";
 import { CapabilityError, DisposedError, GuestStateError, SyscallError } from "./errors.ts";
@@ -219,6 +219,11 @@ export class Vcpu implements Disposable {
   translate(gva: bigint): number | undefined {
     this.#need(this.#owner.backend.capabilities.translate, "address translation");
     return this.#live().translate(gva);
+  }
+
+  /** The faults that led to the last shutdown, oldest first; empty where the backend does not tell. */
+  get faultChain(): readonly FaultRecord[] {
+    return this.#live().faultChain ?? [];
   }
 
   /** What CPUID answers in this guest. */

@@ -43,6 +43,7 @@ function screenOf({ result, ring, limit, notes }: Ended, { vm, guest, sourceLine
     registers: result.vcpu.access,
     memory: vm.memory,
     exits: ring.last(),
+    faults: result.vcpu.faultChain,
     notes,
     summary: `after ${count} in ${time(result.elapsedMs)}, on ${vm.backend.name}`,
     ...(limit === undefined ? {} : { limit }),

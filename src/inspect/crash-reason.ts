@@ -1,8 +1,9 @@
+import type { FaultRecord } from "../backend.ts";
 import type { PhysicalMemory } from "../boot/physical-memory.ts";
 import type { ExitOf } from "../exit.ts";
 import type { Outcome } from "../outcome.ts";
 import { type RegisterAccess, RIP } from "../registers.ts";
-import { hex } from "./format.ts";
+import { exceptionName, hex } from "./format.ts";
 import { guestStateOf } from "./guest-state.ts";
 import { validateState } from "./validate.ts";
 
@@ -18,6 +19,8 @@ export interface CrashReason {
 export interface CrashScene {
   readonly registers: RegisterAccess;
   readonly memory: PhysicalMemory;
+  /** The faults that led to a triple fault, oldest first, where the engine tells. */
+  readonly faults?: readonly FaultRecord[];
   /** The limit that was reached, as the user gave it, e.g. `10 s`. */
   readonly limit?: string;
 }
@@ -26,7 +29,7 @@ export interface CrashScene {
 export function explainOutcome(outcome: Outcome, scene: CrashScene): CrashReason {
   switch (outcome.kind) {
     case "tripleFault":
-      return { title: "triple fault", details: explainTripleFault(scene.registers) };
+      return { title: "triple fault", details: explainTripleFault(scene) };
     case "failed":
       return explainFailure(outcome.exit, scene);
     case "timeout":
@@ -51,8 +54,9 @@ function ofLimit({ limit }: CrashScene): string {
 }
 
 /** What the interrupt descriptor table says about why no handler ran. */
-function explainTripleFault(registers: RegisterAccess): string[] {
+function explainTripleFault({ registers, faults = [] }: CrashScene): string[] {
   const details = ["An exception, and the double fault after it, found no handler: shutdown."];
+  if (faults.length > 0) details.push(`The faults, oldest first: ${faults.map(faultName).join(", then ")}.`);
   if (isReset(registers)) {
     return [...details, "KVM on AMD has reset the vCPU since: these registers are not the guest's.", KEEPING_REGISTERS];
   }
@@ -63,6 +67,10 @@ function explainTripleFault(registers: RegisterAccess): string[] {
   const cr2 = registers.readControl("cr2");
   if (cr2 !== 0n) details.push(`CR2 = ${hex(cr2)}: the last page fault was for this address.`);
   return details;
+}
+
+function faultName({ vector, errorCode }: FaultRecord): string {
+  return `${exceptionName(vector)}${errorCode === undefined ? "" : ` (error code ${hex(errorCode)})`}`;
 }
 
 const KEEPING_REGISTERS = "The soft backend keeps them; a trace shows RIP at each exit.";

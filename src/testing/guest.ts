@@ -118,7 +118,13 @@ export class TestGuest implements Disposable {
     if (this.#last !== undefined) {
       const summary = `after ${this.#ring.count} exits in ${this.#elapsedMs.toFixed(1)} ms, on ${this.vm.backend.name}`;
       const limit = limitOf(this.#last.outcome, this.#limits);
-      const scene = { registers: this.vcpu.access, memory: this.vm.memory, exits: this.#ring.last(), summary };
+      const scene = {
+        registers: this.vcpu.access,
+        memory: this.vm.memory,
+        exits: this.#ring.last(),
+        faults: this.vcpu.faultChain,
+        summary,
+      };
       lines.push("", ...crashScreen(this.#last.outcome, limit === undefined ? scene : { ...scene, limit }));
     }
     return lines.join("\n");
