@@ -242,8 +242,8 @@ const canonical: Statement = (r, { limits }) =>
       "mov [rbx], rax",
       "push qword [rbx]",
       ...(limits ? NEAR_BRANCHES : []),
-      "xchg rsp, rbx\n  push rax",
-      "xchg rbp, rbx\n  mov rax, [rbp]",
+      // #SS on a processor, #GP on TCG.
+      ...(limits ? ["xchg rsp, rbx\n  push rax", "xchg rbp, rbx\n  mov rax, [rbp]"] : []),
       "swapgs",
       "lgdt [rbx]",
     ],
