@@ -1,8 +1,9 @@
-/** Runs the benchmarks, each in a process of its own: `bun run bench [name …]`. */
+/** Runs the benchmarks, each in a process of its own: `bun run bench [name …] [--quick]`. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
-const wanted = Bun.argv.slice(2);
+const flags = Bun.argv.slice(2).filter((argument) => argument.startsWith("-"));
+const wanted = Bun.argv.slice(2).filter((argument) => !argument.startsWith("-"));
 const all = readdirSync(import.meta.dir).filter((name) => name.endsWith(".bench.ts"));
 const chosen = wanted.length === 0 ? all : all.filter((name) => wanted.some((part) => name.startsWith(part)));
 if (chosen.length === 0) {
@@ -13,7 +14,7 @@ if (chosen.length === 0) {
 }
 let failed = 0;
 for (const name of chosen.toSorted()) {
-  const { exitCode } = Bun.spawnSync([process.execPath, join(import.meta.dir, name)], {
+  const { exitCode } = Bun.spawnSync([process.execPath, join(import.meta.dir, name), ...flags], {
     cwd: join(import.meta.dir, "../.."),
     stdout: "inherit",
     stderr: "inherit",

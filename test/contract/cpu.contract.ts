@@ -205,6 +205,21 @@ export function cpuContract(engine: Engine): void {
       },
     );
 
+    rule(engine, "single step goes on behind an instruction that loads RFLAGS", ["singleStep"], (host) => {
+      using guest = boot(
+        host,
+        asm.real16`
+          pushf
+          popf
+          nop
+          nop
+          hlt`,
+      );
+      guest.vcpu.debug({ singleStep: true });
+      const steps = [guest.next(), guest.next(), guest.next(), guest.next()];
+      expect(steps.map((exit) => exit.kind === "debug" && exit.pc)).toEqual([0x1001n, 0x1002n, 0x1003n, 0x1004n]);
+    });
+
     rule(engine, "a hardware breakpoint stops before its instruction", ["hardwareBreakpoints"], (host) => {
       using guest = boot(
         host,

@@ -102,7 +102,7 @@ export class KvmVcpu implements BackendVcpu {
     if (this.#stashed) return this.#unstash();
     if (this.#pending !== undefined) this.#answer(this.#pending);
     if (this.#deadline !== undefined && this.#deadline.armed !== this.#deadlineMs) this.#deadline.arm(this.#deadlineMs);
-    if (this.#debug !== undefined && this.registers.dirty) this.#setGuestDebug(this.#debug);
+    if (this.#debug !== undefined && (this.#stepping || this.registers.dirty)) this.#setGuestDebug(this.#debug);
     this.registers.flush();
     if (this.#ioctl(fd, ioctls.KVM_RUN, 0) < 0) return this.#notRun(errno());
     this.#entered = true;
@@ -242,7 +242,14 @@ export class KvmVcpu implements BackendVcpu {
     this.#mapping[Symbol.dispose]();
   }
 
-  /** KVM arms a single step for the RIP it has at this call: registers go first, and a RIP written later asks anew. */
+  get #stepping(): boolean {
+    return ((this.#debug?.control ?? 0) & KVM_GUESTDBG_SINGLESTEP) !== 0;
+  }
+
+  /**
+   * KVM arms a single step for the RIP it has at this call: registers go first, a RIP written later asks anew, and so
+   * does every step, since on AMD an instruction that loads RFLAGS (POPF, IRET) takes the armed trap flag away.
+   */
   #setGuestDebug(debug: KvmGuestDebug): void {
     this.registers.flushNow();
     ioctlPtr(this.fd, ioctls.KVM_SET_GUEST_DEBUG, bytesOf(debug), "KVM_SET_GUEST_DEBUG");
