@@ -1,6 +1,7 @@
 /**
  * JavaScriptCore does not count compiled WebAssembly and the touched pages of a WebAssembly.Memory as reasons to collect,
- * so a loop that makes and disposes VMs would grow for long. What is let go is counted here instead.
+ * and counts all 4 GiB of a guest's address space as heap in use: a loop of exits, or one that makes and disposes VMs,
+ * would grow for long. What is let go is counted here instead.
  */
 let bytes = 0;
 const COLLECT_AFTER = 96 << 20;

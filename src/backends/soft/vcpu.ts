@@ -5,6 +5,7 @@ import type { RegisterAccess } from "../../registers.ts";
 import { lowOf } from "./access.ts";
 import { Translations } from "./code/translations.ts";
 import { Cpu } from "./cpu.ts";
+import { collectGarbage, noteGarbage } from "./garbage.ts";
 import { plainHelpers, systemHelpers } from "./helpers.ts";
 import { withApic } from "./irqchip/cpuid.ts";
 import type { VcpuInterruptState, VcpuInterrupts } from "./irqchip/interrupts.ts";
@@ -19,6 +20,10 @@ import type { SoftVm } from "./vm.ts";
 const PART = { state: "state", msrs: "msrs", interrupts: "interrupts" } as const;
 /** The architectural part of the state: everything in front of scratch, TLB and jump cache. */
 const SAVED_BYTES = State.scratch;
+
+/** What an exit leaves to the collector, measured, and how many exits are noted at once. */
+const EXIT_BYTES = 256;
+const EXITS_PER_NOTE = 1 << 16;
 
 /** One virtual processor of the software CPU. */
 export class SoftVcpu implements BackendVcpu {
@@ -35,6 +40,7 @@ export class SoftVcpu implements BackendVcpu {
     this.#code.dropAll();
   };
   #disposed = false;
+  #exitsSinceNote = 0;
 
   constructor(vm: SoftVm, id: number, options: BackendVcpuOptions) {
     this.id = id;
@@ -68,6 +74,11 @@ export class SoftVcpu implements BackendVcpu {
 
   run(): Exit {
     this.#alive();
+    if (++this.#exitsSinceNote === EXITS_PER_NOTE) {
+      this.#exitsSinceNote = 0;
+      noteGarbage(EXITS_PER_NOTE * EXIT_BYTES);
+      collectGarbage();
+    }
     if (this.#interrupts === undefined) return this.#processor.run();
     this.#interrupts.enter();
     try {
