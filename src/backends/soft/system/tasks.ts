@@ -49,7 +49,8 @@ export function switchTask(
     cpu.raise(vector, code | (options.external ? 1 : 0));
     return false;
   };
-  const wrong = cause === "return" || cause === "interrupt" ? Vector.TS : Vector.GP;
+  // A task gate is checked as a far transfer is (Intel SDM Vol. 2A, INT n, "TASK-GATE"); only a back link raises #TS.
+  const wrong = cause === "return" ? Vector.TS : Vector.GP;
   const error = selector & 0xfffc;
   if ((selector & 4) !== 0) return fail(wrong, error);
   const d = readDescriptor(cpu, selector, wrong);
