@@ -206,8 +206,9 @@ export class Processor {
       this.#restart ||
       this.#request.singleStep === true ||
       (cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0 ||
-      // Only the shadow of STI holds it off: for one instruction.
-      (open && this.interrupts?.pending === true);
+      // Only the shadow of STI or MOV SS holds these off: for one instruction.
+      (open && this.interrupts?.pending === true) ||
+      (cpu.inShadow && (this.#windowWanted || this.queuedNmi));
     if (single) return this.#step();
     if (this.#deadline === undefined) return this.#runSlice(Math.min(left, UNTIMED_SLICE));
     const started = performance.now();
