@@ -20,7 +20,8 @@ import type { PagingFormat } from "./paging.ts";
  * - `paged32`: `prot32` with 32-bit paging, 4 MiB pages (or 4 KiB with `pageBytes`).
  * - `pae`: `prot32` with PAE paging.
  * - `long64`: 64-bit mode in ring 0.
- * - `long64-ring3`: 64-bit mode in ring 3, all ports open (IOPL 3): the one mode that every KVM runs natively.
+ * - `long64-ring3`: 64-bit mode in ring 3 with IOPL 3: the one mode that every KVM runs natively. Ports are open to it, except
+ *   on a KVM that is software (kvm_pvm), where IN and OUT raise #GP in ring 3 all the same: report by MMIO there.
  * - `compat32`: a 32-bit code segment in long mode.
  */
 export const MODES = [
