@@ -2,29 +2,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { asm } from "../../src/asm/index.ts";
 import { createVm, type Device } from "../../src/index.ts";
+import { EXIT_GUESTS, GUEST_MEMORY_BYTES } from "./exit-guests.ts";
 import { Peer } from "./peer.ts";
 import { formatSpread, hostLine, paired } from "./report.ts";
 
 const EXITS = 3_000;
 const ROUNDS = 41;
-
-/** Endless guests: one exit and one jump per turn. */
-const GUESTS = {
-  out: asm.real16`again: out 0xe9, al
-                  jmp again`,
-  in: asm.real16`again: in al, 0x60
-                 jmp again`,
-  "mmio-read": asm.real16`mov ax, 0xf000
-                          mov es, ax
-                   again: mov al, [es:0xfff0]
-                          jmp again`,
-  "mmio-write": asm.real16`mov ax, 0xf000
-                           mov es, ax
-                    again: mov [es:0xfff0], al
-                           jmp again`,
-} as const;
 
 let sink = 0;
 const device: Device = {
@@ -37,8 +21,7 @@ const device: Device = {
 
 /** Nanoseconds for EXITS exits, answered by a switch in a script, or by a device on the bus. */
 function ours(program: Uint8Array, onBus: boolean): number {
-  // The guest has memory up to 0xf0000: the segment above it is MMIO.
-  using vm = createVm({ backend: "kvm", memoryBytes: 0xf0000 });
+  using vm = createVm({ backend: "kvm", memoryBytes: GUEST_MEMORY_BYTES });
   using vcpu = vm.createVcpu();
   vm.memory.write(0x1000, program);
   vcpu.enterMode("real16", { entry: 0x1000 });
@@ -74,7 +57,7 @@ try {
   console.log(`exit-roundtrip: ${hostLine()}`);
   console.log(`${ROUNDS} pairs of ${EXITS} exits; median (minimum to maximum); ratio = exits/s of vmexit ÷ C`);
   for (const name of ["out", "in", "mmio-read", "mmio-write", "device"] as const) {
-    const { bytes } = GUESTS[name === "device" ? "out" : name];
+    const { bytes } = EXIT_GUESTS[name === "device" ? "out" : name];
     const file = join(folder, `${name}.bin`);
     writeFileSync(file, bytes);
     ours(bytes, name === "device");

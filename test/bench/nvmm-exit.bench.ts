@@ -2,38 +2,22 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { asm } from "../../src/asm/index.ts";
 import { openNvmm } from "../../src/backends/nvmm/backend.ts";
 import { Vm } from "../../src/vm.ts";
 import { openPeer, PEER_FOLDER, peerLibrary, peerMissing } from "../peers/libnvmm/build.ts";
+import { EXIT_GUESTS, GUEST_MEMORY_BYTES } from "./exit-guests.ts";
 import { Peer } from "./peer.ts";
 import { formatSpread, hostLine, paired } from "./report.ts";
 
 const EXITS = 1_000;
 const ROUNDS = 31;
 
-/** Endless guests: one exit and one jump per turn. */
-const GUESTS = {
-  out: asm.real16`again: out 0xe9, al
-                  jmp again`,
-  in: asm.real16`again: in al, 0x60
-                 jmp again`,
-  "mmio-read": asm.real16`mov ax, 0xf000
-                          mov es, ax
-                   again: mov al, [es:0xfff0]
-                          jmp again`,
-  "mmio-write": asm.real16`mov ax, 0xf000
-                           mov es, ax
-                    again: mov [es:0xfff0], al
-                           jmp again`,
-} as const;
-
 let sink = 0;
 
 /** Nanoseconds for EXITS exits, and what libnvmm asked of the kernel besides running. */
 function ours(program: Uint8Array, library: string): { ns: number; calls: number } {
   const counters = openPeer(library);
-  using vm = new Vm(openNvmm({ library }), { memoryBytes: 0xf0000 });
+  using vm = new Vm(openNvmm({ library }), { memoryBytes: GUEST_MEMORY_BYTES });
   using vcpu = vm.createVcpu();
   vm.memory.write(0x1000, program);
   vcpu.enterMode("real16", { entry: 0x1000 });
@@ -69,8 +53,8 @@ if (missing !== undefined) {
     const library = peerLibrary("netbsd", "bench");
     console.log(`nvmm-exit: ${hostLine()}, on the libnvmm for Linux`);
     console.log(`${ROUNDS} pairs of ${EXITS} exits; median (minimum to maximum); ratio = exits/s of vmexit ÷ C`);
-    for (const name of Object.keys(GUESTS) as (keyof typeof GUESTS)[]) {
-      const { bytes } = GUESTS[name];
+    for (const name of Object.keys(EXIT_GUESTS) as (keyof typeof EXIT_GUESTS)[]) {
+      const { bytes } = EXIT_GUESTS[name];
       const file = join(folder, `${name}.bin`);
       writeFileSync(file, bytes);
       const { calls } = ours(bytes, library);
