@@ -114,15 +114,6 @@ const EXCEPTIONS: readonly { from: string; to: string; how: readonly Import["how
   },
 ];
 
-/** Imports that close a cycle, each for a reason; both files load in either order. */
-const CYCLE_EXCEPTIONS: readonly { from: string; to: string; because: string }[] = [
-  ...["modes.ts", "system/msr.ts", "system/ports.ts"].map((part) => ({
-    from: `src/backends/soft/${part}`,
-    to: "src/backends/soft/cpu.ts",
-    because: "names of bits (CR0, EFLAGS) sit beside the class whose parts use them, inside functions only",
-  })),
-];
-
 const isOwn = ({ to }: Import): boolean => to.startsWith("src/") || to.startsWith("ffi/");
 const isExcepted = ({ from, to, how }: Import): boolean =>
   EXCEPTIONS.some((one) => one.from === from && to.startsWith(one.to) && one.how.includes(how));
@@ -167,8 +158,7 @@ describe("imports", () => {
   });
 
   test("make no cycle at run time, lazy ones counted (type imports are gone by then)", () => {
-    const excepted = ({ from, to }: Import) => CYCLE_EXCEPTIONS.some((one) => one.from === from && one.to === to);
-    const edges = imports.filter((one) => one.how !== "type" && texts.has(one.to) && !excepted(one));
+    const edges = imports.filter((one) => one.how !== "type" && texts.has(one.to));
     expect(cycles(edges)).toEqual([]);
   });
 

@@ -4,7 +4,7 @@ import { type Access, pagingOn, quickWalk, type Walk, walk } from "./paging.ts";
 import { markDirty, type RamSlot } from "./ram.ts";
 import { Seg, SegIndex, State, Tlb, tlbTable, Vector } from "./state.ts";
 import { answer } from "./system/ports.ts";
-import { INFO_SEGMENT_SHIFT, INFO_SYSTEM, INFO_USER, INFO_WRITE } from "./translate/emitter.ts";
+import { INFO_SEGMENT_SHIFT, INFO_SYSTEM, INFO_USER, INFO_WRITE } from "./translate/access-info.ts";
 
 /** One MMIO access of the instruction that is being executed again after the caller answered. */
 interface Transfer {

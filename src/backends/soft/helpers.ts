@@ -1,5 +1,6 @@
 import type { MsrExitReason } from "../../exit.ts";
-import { type Cpu, CR0, EFER, EFLAGS } from "./cpu.ts";
+import { CR0, EFER, EFLAGS } from "./control-bits.ts";
+import type { Cpu } from "./cpu.ts";
 import { SegIndex, State, Vector } from "./state.ts";
 import { asciiAdjust, asciiDivide, asciiMultiply, decimalAdjust } from "./system/ascii.ts";
 import { cpuid } from "./system/cpuid.ts";

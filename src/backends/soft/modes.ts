@@ -1,4 +1,5 @@
-import { type Cpu, CR0, CR4, EFER, EFLAGS } from "./cpu.ts";
+import { CR0, CR4, EFER, EFLAGS } from "./control-bits.ts";
+import type { Cpu } from "./cpu.ts";
 import { Seg, SegIndex, State } from "./state.ts";
 import type { Gate, Mode } from "./translate/mode.ts";
 

@@ -1,14 +1,15 @@
 import type { DebugRequest } from "../../backend.ts";
 import type { Exit, InterruptedBy } from "../../exit.ts";
 import type { Entry, Translations } from "./code/translations.ts";
-import { type Cpu, EFLAGS } from "./cpu.ts";
+import { EFLAGS } from "./control-bits.ts";
+import type { Cpu } from "./cpu.ts";
 import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
 import type { VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Jump, State, Vector } from "./state.ts";
 import { deliver, type Event, hasErrorCode } from "./system/interrupts.ts";
-import { SITE_JUMP, SITE_SYSTEM } from "./translate/emitter.ts";
 import type { Mode } from "./translate/mode.ts";
 import { BLOCK_INSTRUCTIONS } from "./translate/region.ts";
+import { SITE_JUMP, SITE_SYSTEM } from "./translate/site.ts";
 
 /** Instructions between two looks at the clock: from the first slice up, as they turn out to take less than a millisecond. */
 const FIRST_SLICE = 10_000;

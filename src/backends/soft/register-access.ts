@@ -11,7 +11,8 @@ import {
   type TableName,
   type VcpuEvents,
 } from "../../registers.ts";
-import { type Cpu, EFER } from "./cpu.ts";
+import { EFER } from "./control-bits.ts";
+import type { Cpu } from "./cpu.ts";
 import type { Processor } from "./processor.ts";
 import { Seg, SegIndex, State } from "./state.ts";
 import { setSegmentFields } from "./system/descriptors.ts";

@@ -2,9 +2,9 @@ import type { Cpu } from "../cpu.ts";
 import { collectGarbage, noteGarbage } from "../garbage.ts";
 import { Jump, State } from "../state.ts";
 import type { Registry } from "../translate/context.ts";
-import type { Site } from "../translate/emitter.ts";
 import type { Mode } from "../translate/mode.ts";
 import { type CodeSource, REGION_INSTRUCTIONS, type Translator } from "../translate/region.ts";
+import type { Site } from "../translate/site.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
 import type { CodeOwner } from "./tracker.ts";
 

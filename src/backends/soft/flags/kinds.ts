@@ -29,6 +29,9 @@ export type Family = (typeof Family)[keyof typeof Family];
 
 export type Bits = 8 | 16 | 32 | 64;
 
+/** All ones of a width. */
+export const MASKS: Record<Bits, bigint> = { 8: 0xffn, 16: 0xffffn, 32: 0xffff_ffffn, 64: (1n << 64n) - 1n };
+
 export function flagKind(family: Family, bits: Bits): number {
   return family * 4 + (bits === 8 ? 0 : bits === 16 ? 1 : bits === 32 ? 2 : 3);
 }

@@ -1,7 +1,7 @@
 import { Mnemonic, Register } from "iced-x86";
-import { type Bits, Family, Flag } from "../flags/kinds.ts";
+import { type Bits, Family, Flag, MASKS } from "../flags/kinds.ts";
 import type { Address } from "../translate/context.ts";
-import { MASKS, type RegionEmitter } from "../translate/emitter.ts";
+import type { RegionEmitter } from "../translate/emitter.ts";
 import { Op, Type } from "../wasm/opcodes.ts";
 import { type CoreEmitter, operandBits, operandLocal, signExtend, truncate } from "./operands.ts";
 

@@ -1,8 +1,8 @@
 import { Code, Mnemonic, Register } from "iced-x86";
+import { MASKS } from "../flags/kinds.ts";
 import { Vector } from "../state.ts";
 import { farCall, farJump, farReturn } from "../system/control-emitters.ts";
 import type { RegionEmitter } from "../translate/emitter.ts";
-import { MASKS } from "../translate/emitter.ts";
 import { Op, Type } from "../wasm/opcodes.ts";
 import { type CoreEmitter, operandBits, pushOperand } from "./operands.ts";
 import { moveStack, peekValue, pushValue } from "./stack.ts";

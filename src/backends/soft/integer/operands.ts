@@ -1,7 +1,9 @@
 import { MemorySizeExt } from "iced-x86";
 import type { Bits } from "../flags/kinds.ts";
-import { MASKS, type Place, type RegionEmitter } from "../translate/emitter.ts";
+import { MASKS } from "../flags/kinds.ts";
+import type { RegionEmitter } from "../translate/emitter.ts";
 import { gprBits } from "../translate/insn.ts";
+import type { Place } from "../translate/memory.ts";
 import { Op, Type } from "../wasm/opcodes.ts";
 
 /** Emitters of the core see the whole `RegionEmitter`, not only `Emit`. */

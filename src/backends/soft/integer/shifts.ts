@@ -1,6 +1,7 @@
 import { Mnemonic, Register } from "iced-x86";
 import { type Bits, Family, flagKind } from "../flags/kinds.ts";
-import type { Place, RegionEmitter } from "../translate/emitter.ts";
+import type { RegionEmitter } from "../translate/emitter.ts";
+import type { Place } from "../translate/memory.ts";
 import { Op, Type } from "../wasm/opcodes.ts";
 import {
   type CoreEmitter,

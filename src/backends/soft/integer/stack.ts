@@ -1,8 +1,8 @@
 import { Code, Mnemonic, Register } from "iced-x86";
+import { MASKS } from "../flags/kinds.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
 import type { Address } from "../translate/context.ts";
 import type { RegionEmitter } from "../translate/emitter.ts";
-import { MASKS } from "../translate/emitter.ts";
 import { Mem, Op, Type } from "../wasm/opcodes.ts";
 import { loadSegment } from "./moves.ts";
 import { type CoreEmitter, pushOperand } from "./operands.ts";

@@ -1,7 +1,7 @@
 import { Mnemonic, OpKind, Register } from "iced-x86";
-import { type Bits, Family, flagKind } from "../flags/kinds.ts";
+import { type Bits, Family, flagKind, MASKS } from "../flags/kinds.ts";
 import { SegIndex, State } from "../state.ts";
-import { MASKS, type RegionEmitter } from "../translate/emitter.ts";
+import type { RegionEmitter } from "../translate/emitter.ts";
 import type { Label } from "../wasm/code.ts";
 import { Mem, Op, Type } from "../wasm/opcodes.ts";
 import type { CoreEmitter } from "./operands.ts";

@@ -1,5 +1,6 @@
 import type { CpuidEntry } from "../../../backend.ts";
-import { type Cpu, CR4 } from "../cpu.ts";
+import { CR4 } from "../control-bits.ts";
+import type { Cpu } from "../cpu.ts";
 import { PHYSICAL_BITS } from "../paging.ts";
 import { State } from "../state.ts";
 import { implementedFeatures } from "../vector/features.ts";

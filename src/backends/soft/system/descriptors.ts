@@ -1,4 +1,5 @@
-import { type Cpu, type Descriptor, EFLAGS } from "../cpu.ts";
+import { EFLAGS } from "../control-bits.ts";
+import type { Cpu, Descriptor } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
 
 /** Attribute bits as `Seg.attributes` holds them. */

@@ -1,7 +1,8 @@
 import { highOf, lowOf } from "../access.ts";
-import { type Cpu, EFLAGS, type Fault } from "../cpu.ts";
+import { EFLAGS } from "../control-bits.ts";
+import type { Cpu, Fault } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
-import { INFO_SYSTEM, INFO_WRITE } from "../translate/emitter.ts";
+import { INFO_SYSTEM, INFO_WRITE } from "../translate/access-info.ts";
 import {
   dplOf,
   isCode,

@@ -1,5 +1,6 @@
 import { isCanonical } from "../access.ts";
-import { type Cpu, CR0, EFER } from "../cpu.ts";
+import { CR0, EFER } from "../control-bits.ts";
+import type { Cpu } from "../cpu.ts";
 import { SegIndex, State } from "../state.ts";
 
 /** Architectural MSRs that are plain storage, with the bits that may be set. */

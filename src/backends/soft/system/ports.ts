@@ -1,7 +1,8 @@
 import type { PioSize } from "../../../exit.ts";
-import { type Cpu, EFLAGS } from "../cpu.ts";
+import { EFLAGS } from "../control-bits.ts";
+import type { Cpu } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
-import { INFO_SEGMENT_SHIFT, INFO_USER } from "../translate/emitter.ts";
+import { INFO_SEGMENT_SHIFT, INFO_USER } from "../translate/access-info.ts";
 
 /** Elements of one REP INS exit at most. */
 const MAX_ELEMENTS = 1024;

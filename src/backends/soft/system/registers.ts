@@ -1,5 +1,6 @@
 import { isCanonical } from "../access.ts";
-import { type Cpu, CR0, CR4, EFER, EFLAGS } from "../cpu.ts";
+import { CR0, CR4, EFER, EFLAGS } from "../control-bits.ts";
+import type { Cpu } from "../cpu.ts";
 import { PHYSICAL_BITS } from "../paging.ts";
 import { SegIndex, State, Vector } from "../state.ts";
 import { ATTRIBUTE, isCode, isSystem, limitOf, peekDescriptor, typeOf, visible } from "./descriptors.ts";

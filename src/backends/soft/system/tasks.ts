@@ -1,4 +1,5 @@
-import { type Cpu, CR0, EFLAGS } from "../cpu.ts";
+import { CR0, EFLAGS } from "../control-bits.ts";
+import type { Cpu } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
 import {
   baseOf,

@@ -1,5 +1,6 @@
 import { isCanonical } from "../access.ts";
-import { type Cpu, type Descriptor, EFLAGS } from "../cpu.ts";
+import { EFLAGS } from "../control-bits.ts";
+import type { Cpu, Descriptor } from "../cpu.ts";
 import { SegIndex, State, Vector } from "../state.ts";
 import {
   baseOf,

@@ -8,12 +8,14 @@ import {
   OpKind,
   Register,
 } from "iced-x86";
+import { MASKS } from "../flags/kinds.ts";
 import { isSystemRegister } from "../instructions.ts";
 import { Vector } from "../state.ts";
 import type { Registry } from "./context.ts";
-import { MASKS, RegionEmitter, type RegionOptions, type Site } from "./emitter.ts";
+import { RegionEmitter, type RegionOptions } from "./emitter.ts";
 import { Insn } from "./insn.ts";
 import type { Mode } from "./mode.ts";
+import type { Site } from "./site.ts";
 
 /** Instructions of one region at most: larger functions take the optimising compiler too long. */
 export const REGION_INSTRUCTIONS = 256;
