@@ -9,9 +9,9 @@ import { Vm } from "../../src/vm.ts";
 import type { GuestExpectation } from "./expectations.ts";
 import { Transcript } from "./transcript.ts";
 
-const ENTRY = 0x1000;
+export const ENTRY = 0x1000;
 /** As much as the smallest machine anyone would ask for: the tables end at 0x10000 and prot32 wants memory at 0x18000. */
-const MEMORY_BYTES = 0x20000;
+export const MEMORY_BYTES = 0x20000;
 const DEFAULT_TIMEOUT_MS = 10_000;
 const CR0_PE = 1n;
 const CR0_PG_PE = (1n << 31n) | CR0_PE;
@@ -53,7 +53,7 @@ export function pagesOutsideLongMode(backend: Backend): boolean {
   return exit.kind === "hlt" || (vcpu.registers.cr0 & CR0_PG_PE) !== CR0_PE;
 }
 
-function mapDevices(vm: Vm, { input, mmio }: GuestExpectation, transcript: Transcript): void {
+export function mapDevices(vm: Vm, { input, mmio }: GuestExpectation, transcript: Transcript): void {
   const uart = new Uart16550({
     onByte: (byte) => transcript.bytes("uart", [byte]),
     ...(vm.irqchip === "none" ? {} : { irq: vm.irqLine(4) }),

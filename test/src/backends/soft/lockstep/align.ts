@@ -15,11 +15,20 @@ export interface Divergence {
 const PASS_OVER = [300, 2] as const;
 const PASS_OVER_SAME_PLACE = 400;
 
+/** How many stops of each that the other does not make are passed over to find the next one that both make. */
+export interface Tolerance {
+  readonly passOver: readonly [number, number];
+}
+
 /**
  * Holds two traces against each other: each stop of one must be found in the other, apart from those that only one
  * engine makes. Undefined when they agree to the end of the shorter, ends and memory included.
  */
-export function diverge(first: Trace, second: Trace): Divergence | undefined {
+export function diverge(
+  first: Trace,
+  second: Trace,
+  { passOver }: Tolerance = { passOver: PASS_OVER },
+): Divergence | undefined {
   let [i, j] = [0, 0];
   while (i < first.stops.length && j < second.stops.length) {
     if (same(first.stops[i] as Stop, second.stops[j] as Stop)) {
@@ -27,11 +36,11 @@ export function diverge(first: Trace, second: Trace): Divergence | undefined {
       j++;
       continue;
     }
-    const skip = meeting(first.stops, second.stops, i, j);
+    const skip = meeting(first.stops, second.stops, [i, j], passOver);
     if (skip === undefined) {
       // One of them may have ended in the instruction where the other still stops.
       if (first.stops.length - i <= 1 || second.stops.length - j <= 1) break;
-      return nearest(first.stops, second.stops, i, j);
+      return nearest(first.stops, second.stops, [i, j], passOver);
     }
     i += skip[0];
     j += skip[1];
@@ -47,14 +56,20 @@ export function diverge(first: Trace, second: Trace): Divergence | undefined {
   return { at: [i, j], fields: [{ name: `memory at offset ${hex(BigInt(at))} of log and data`, values }] };
 }
 
-function same(a: Stop, b: Stop): boolean {
-  return differences(a, b).length === 0;
+export function same(a: Stop, b: Stop): boolean {
+  for (const [name, value] of a) if ((b.get(name) ?? value) !== value) return false;
+  return true;
 }
 
 /** How far each has to go for the next stop that both make. */
-function meeting(a: readonly Stop[], b: readonly Stop[], i: number, j: number): [number, number] | undefined {
-  for (let skipA = 0; skipA <= PASS_OVER[0]; skipA++) {
-    for (let skipB = 0; skipB <= PASS_OVER[1]; skipB++) {
+function meeting(
+  a: readonly Stop[],
+  b: readonly Stop[],
+  [i, j]: readonly [number, number],
+  passOver: Tolerance["passOver"],
+): [number, number] | undefined {
+  for (let skipA = 0; skipA <= passOver[0] && i + skipA < a.length; skipA++) {
+    for (let skipB = 0; skipB <= passOver[1]; skipB++) {
       const [x, y] = [a[i + skipA], b[j + skipB]];
       if (x !== undefined && y !== undefined && same(x, y)) return [skipA, skipB];
     }
@@ -72,10 +87,15 @@ function meeting(a: readonly Stop[], b: readonly Stop[], i: number, j: number): 
 }
 
 /** Of the stops that could be the same one, the pair that differs least. */
-function nearest(a: readonly Stop[], b: readonly Stop[], i: number, j: number): Divergence {
+function nearest(
+  a: readonly Stop[],
+  b: readonly Stop[],
+  [i, j]: readonly [number, number],
+  passOver: Tolerance["passOver"],
+): Divergence {
   let best: Divergence = { at: [i, j], fields: differences(a[i] as Stop, b[j] as Stop) };
-  for (let x = i; x <= i + PASS_OVER[0]; x++) {
-    for (let y = j; y <= j + PASS_OVER[1]; y++) {
+  for (let x = i; x <= i + Math.min(passOver[0], a.length); x++) {
+    for (let y = j; y <= j + passOver[1]; y++) {
       const [left, right] = [a[x], b[y]];
       if (left === undefined || right === undefined || left.get("rip") !== right.get("rip")) continue;
       const fields = differences(left, right);

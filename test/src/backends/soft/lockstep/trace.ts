@@ -1,6 +1,7 @@
 import type { Backend } from "../../../../../src/backend.ts";
 import { applyMode } from "../../../../../src/boot/enter-mode.ts";
-import { GPR_NAMES, type SegmentName } from "../../../../../src/registers.ts";
+import type { Mode } from "../../../../../src/boot/mode.ts";
+import { GPR_NAMES, type Registers, type SegmentName } from "../../../../../src/registers.ts";
 import { Vm } from "../../../../../src/vm.ts";
 import { LAYOUT } from "./layout.ts";
 import type { Program } from "./program.ts";
@@ -40,23 +41,10 @@ export function traceOn(backend: Backend, program: Program, maxSteps: number): T
       if (exit.kind !== "internalError" && exit.kind !== "interrupted") end = exit.kind;
       break;
     }
-    const { registers } = vcpu;
-    const stop = new Map<string, bigint>();
-    for (const name of GPR_NAMES) stop.set(name, registers[name]);
-    stop.set("rflags", registers.rflags & RFLAGS_COMPARED);
-    stop.set("r11", registers.r11 & ~TF); // SYSCALL puts RFLAGS there
-    for (const name of SEGMENTS) {
-      const segment = registers[name];
-      stop.set(name, BigInt(segment.selector));
-      // The hidden part of what holds a null selector is nobody's to see.
-      if (segment.unusable || ((segment.selector & ~3) === 0 && program.mode !== "real16")) continue;
-      stop.set(`${name}.base`, segment.base);
-      stop.set(`${name}.limit`, BigInt(segment.limit));
-    }
-    for (const name of CONTROLS) stop.set(name, registers[name]);
+    const stop = stopOf(vcpu.registers, program.mode);
     stops.push(stop);
     // HLT is where programs end. Engines differ in whether a step over it is an exit of its own.
-    const next = Number((stop.get("cs.base") ?? 0n) + registers.rip);
+    const next = Number((stop.get("cs.base") ?? 0n) + vcpu.registers.rip);
     if (next < LAYOUT.memoryBytes && vm.memory.readU8(next) === HLT) {
       end = "hlt";
       break;
@@ -66,4 +54,22 @@ export function traceOn(backend: Backend, program: Program, maxSteps: number): T
   memory.set(vm.memory.read(LAYOUT.logPointer, LAYOUT.logEnd - LAYOUT.logPointer));
   memory.set(vm.memory.read(LAYOUT.data, 0x7000), 0x1000);
   return { stops, end, memory };
+}
+
+/** What is compared of the registers that system-mode programs change. */
+export function stopOf(registers: Registers, mode: Mode): Map<string, bigint> {
+  const stop = new Map<string, bigint>();
+  for (const name of GPR_NAMES) stop.set(name, registers[name]);
+  stop.set("rflags", registers.rflags & RFLAGS_COMPARED);
+  stop.set("r11", registers.r11 & ~TF); // SYSCALL puts RFLAGS there
+  for (const name of SEGMENTS) {
+    const segment = registers[name];
+    stop.set(name, BigInt(segment.selector));
+    // The hidden part of what holds a null selector is nobody's to see.
+    if (segment.unusable || ((segment.selector & ~3) === 0 && mode !== "real16")) continue;
+    stop.set(`${name}.base`, segment.base);
+    stop.set(`${name}.limit`, BigInt(segment.limit));
+  }
+  for (const name of CONTROLS) stop.set(name, registers[name]);
+  return stop;
 }
