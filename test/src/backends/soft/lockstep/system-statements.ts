@@ -132,13 +132,14 @@ const ring3: Statement = (r, setting, label) => {
 };
 
 /** Far transfers to selectors good and bad; what they reach is either the next statement or a target. */
-const far: Statement = (r, { bits }, label) => {
+const far: Statement = (r, { bits, limits }, label) => {
   const target = r.pick([
     "0x08",
     "0x18",
     "0x1b",
     "0x33",
-    "0x38",
+    // What follows is read as 16-bit code then: TCG executes POP forms (8F /1 to /7) that are no instructions.
+    ...(limits ? ["0x38"] : []),
     selector(r),
     hex(EXTRA.conforming),
     hex(EXTRA.executeOnly),
@@ -163,7 +164,8 @@ const far: Statement = (r, { bits }, label) => {
 const controlRegister: Statement = (r, { bits, paged, family, rings, limits }) => {
   const a = bits === 64 ? "rax" : "eax";
   const cr0 = [1, 2, 3, 5, 16, 18, 30, ...(limits ? [29] : []), ...(family !== "real" && paged && rings ? [31] : [])];
-  const cr4 = [2, 3, 4, 7, 9, 10, ...(limits ? [5] : [])];
+  // PSE, PAE and PGE reload PAE's pointers: TCG marks them as accessed, and a KVM on it then refuses the reserved bit.
+  const cr4 = [2, 3, 9, 10, ...(limits ? [4, 5, 7] : [])];
   const which = r.chance(2)
     ? { name: "cr0", bit: r.pick(cr0.slice(0, family === "real" ? 4 : undefined)) }
     : { name: "cr4", bit: r.pick(cr4) };
