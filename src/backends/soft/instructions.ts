@@ -1,4 +1,4 @@
-import { Code, Mnemonic, Register } from "iced-x86";
+import { Code, Mnemonic, Register } from "./decoder/names.ts";
 import { arithmetic } from "./integer/arithmetic.ts";
 import { bitInstructions } from "./integer/bits.ts";
 import { control } from "./integer/control.ts";

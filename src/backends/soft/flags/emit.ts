@@ -1,4 +1,4 @@
-import { ConditionCode } from "iced-x86";
+import { ConditionCode } from "../decoder/names.ts";
 import type { Code } from "../wasm/code.ts";
 import { Op, Type } from "../wasm/opcodes.ts";
 import { type Bits, bitsOf, Family, Flag, type FlagName, familyOf } from "./kinds.ts";

@@ -1,4 +1,4 @@
-import { Mnemonic, Register } from "iced-x86";
+import { Mnemonic, Register } from "../decoder/names.ts";
 import { type Bits, Family } from "../flags/kinds.ts";
 import { State, Vector } from "../state.ts";
 import type { RegionEmitter } from "../translate/emitter.ts";

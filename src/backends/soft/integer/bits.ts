@@ -1,4 +1,4 @@
-import { Mnemonic, Register } from "iced-x86";
+import { Mnemonic, Register } from "../decoder/names.ts";
 import { type Bits, Family, Flag, MASKS } from "../flags/kinds.ts";
 import type { Address } from "../translate/context.ts";
 import type { RegionEmitter } from "../translate/emitter.ts";

@@ -1,4 +1,4 @@
-import { Code, Mnemonic, Register } from "iced-x86";
+import { Code, Mnemonic, Register } from "../decoder/names.ts";
 import { MASKS } from "../flags/kinds.ts";
 import { Vector } from "../state.ts";
 import { farCall, farJump, farReturn } from "../system/control-emitters.ts";
@@ -79,11 +79,30 @@ function ret(e: RegionEmitter): void {
   e.jumpIndirect(to);
 }
 
-/** The counter of LOOP and JCXZ by address size, which iced puts into the code's name. */
+/** LOOP and kin whose counter is RCX, and ECX, by their address size. */
+const COUNTS_RCX: ReadonlySet<Code> = new Set([
+  Code.Loop_rel8_16_RCX,
+  Code.Loop_rel8_64_RCX,
+  Code.Loope_rel8_16_RCX,
+  Code.Loope_rel8_64_RCX,
+  Code.Loopne_rel8_16_RCX,
+  Code.Loopne_rel8_64_RCX,
+]);
+const COUNTS_ECX: ReadonlySet<Code> = new Set([
+  Code.Loop_rel8_16_ECX,
+  Code.Loop_rel8_32_ECX,
+  Code.Loop_rel8_64_ECX,
+  Code.Loope_rel8_16_ECX,
+  Code.Loope_rel8_32_ECX,
+  Code.Loope_rel8_64_ECX,
+  Code.Loopne_rel8_16_ECX,
+  Code.Loopne_rel8_32_ECX,
+  Code.Loopne_rel8_64_ECX,
+]);
+
 function loopCounter(code: Code): Register {
-  const name = Code[code] ?? "";
-  if (name.endsWith("_RCX")) return Register.RCX;
-  return name.endsWith("_ECX") ? Register.ECX : Register.CX;
+  if (COUNTS_RCX.has(code)) return Register.RCX;
+  return COUNTS_ECX.has(code) ? Register.ECX : Register.CX;
 }
 
 function loop(condition: "none" | "e" | "ne"): CoreEmitter {

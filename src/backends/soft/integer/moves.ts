@@ -1,4 +1,4 @@
-import { Mnemonic, Register } from "iced-x86";
+import { Mnemonic, Register } from "../decoder/names.ts";
 import { type Bits, Family } from "../flags/kinds.ts";
 import { Seg, SegIndex, State } from "../state.ts";
 import { moveControl, moveDebug } from "../system/control-emitters.ts";

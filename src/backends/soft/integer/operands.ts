@@ -1,4 +1,4 @@
-import { MemorySizeExt } from "iced-x86";
+import { memorySizeBytes } from "../decoder/iced.ts";
 import type { Bits } from "../flags/kinds.ts";
 import { MASKS } from "../flags/kinds.ts";
 import type { RegionEmitter } from "../translate/emitter.ts";
@@ -11,7 +11,7 @@ export type CoreEmitter = (e: RegionEmitter) => void;
 
 /** Width of an operand in bits. */
 export function operandBits(e: RegionEmitter, operand: number): Bits {
-  if (e.insn.isMemory(operand)) return (MemorySizeExt.size(e.insn.raw.memorySize) * 8) as Bits;
+  if (e.insn.isMemory(operand)) return (memorySizeBytes(e.insn.raw.memorySize) * 8) as Bits;
   return gprBits(e.insn.register(operand));
 }
 

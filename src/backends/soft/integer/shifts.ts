@@ -1,4 +1,4 @@
-import { Mnemonic, Register } from "iced-x86";
+import { Mnemonic, Register } from "../decoder/names.ts";
 import { type Bits, Family, flagKind } from "../flags/kinds.ts";
 import type { RegionEmitter } from "../translate/emitter.ts";
 import type { Place } from "../translate/memory.ts";

@@ -1,4 +1,4 @@
-import { Code, Mnemonic, Register } from "iced-x86";
+import { Code, Mnemonic, Register } from "../decoder/names.ts";
 import { MASKS } from "../flags/kinds.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
 import type { Address } from "../translate/context.ts";

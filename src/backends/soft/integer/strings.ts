@@ -1,4 +1,4 @@
-import { Mnemonic, OpKind, Register } from "iced-x86";
+import { Mnemonic, OpKind, Register } from "../decoder/names.ts";
 import { type Bits, Family, flagKind, MASKS } from "../flags/kinds.ts";
 import { SegIndex, State } from "../state.ts";
 import type { RegionEmitter } from "../translate/emitter.ts";

@@ -1,4 +1,4 @@
-import { Code, Mnemonic, OpKind, Register } from "iced-x86";
+import { Code, Mnemonic, OpKind, Register } from "../decoder/names.ts";
 import { type CoreEmitter, operandBits, popOperand, pushOperand } from "../integer/operands.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
 import type { RegionEmitter } from "../translate/emitter.ts";

@@ -1,4 +1,4 @@
-import type { Code as CodeNumber, ConditionCode, Mnemonic, Register } from "iced-x86";
+import type { Code as CodeNumber, ConditionCode, Mnemonic, Register } from "../decoder/names.ts";
 import type { Vector } from "../state.ts";
 import type { Code } from "../wasm/code.ts";
 import type { MemCode, SimdMemCode, ValueType } from "../wasm/opcodes.ts";

@@ -1,4 +1,4 @@
-import type { ConditionCode, Register } from "iced-x86";
+import type { ConditionCode, Register } from "../decoder/names.ts";
 import type { FlagLocals } from "../flags/emit.ts";
 import type { Bits, Family } from "../flags/kinds.ts";
 import { Jump, State, Vector } from "../state.ts";

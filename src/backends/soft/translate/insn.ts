@@ -1,9 +1,10 @@
-import { type Code, type Instruction, type Mnemonic, OpKind, Register } from "iced-x86";
+import type { RawInstruction } from "../decoder/iced.ts";
+import { type Code, type Mnemonic, OpKind, Register } from "../decoder/names.ts";
 
 /** One decoded instruction: what emitters ask most, read out of iced once. Valid until the next `decode`. */
 export class Insn {
   /** iced's object, for whatever is not below. Only valid while its instruction is being emitted. */
-  raw!: Instruction;
+  raw!: RawInstruction;
   code: Code = 0;
   mnemonic: Mnemonic = 0;
   /** Bytes. */

@@ -1,4 +1,4 @@
-import type { ConditionCode } from "iced-x86";
+import type { ConditionCode } from "../decoder/names.ts";
 import { conditionOfFlags, FLAGS_PARAMS, FlagCode, type FlagLocals } from "../flags/emit.ts";
 import { type Bits, Family, Flag, type FlagName, familyOf, flagKind } from "../flags/kinds.ts";
 import { State } from "../state.ts";

@@ -1,4 +1,4 @@
-import { Register } from "iced-x86";
+import { Register } from "../decoder/names.ts";
 import { MASKS } from "../flags/kinds.ts";
 import { Seg, State, Tlb, tlbTable, Vector } from "../state.ts";
 import type { Code } from "../wasm/code.ts";

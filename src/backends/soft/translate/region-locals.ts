@@ -1,4 +1,4 @@
-import type { Register } from "iced-x86";
+import type { Register } from "../decoder/names.ts";
 import { MASKS } from "../flags/kinds.ts";
 import { State } from "../state.ts";
 import type { Code } from "../wasm/code.ts";

@@ -1,13 +1,5 @@
-import {
-  Code as CodeNumber,
-  Decoder,
-  DecoderOptions,
-  FlowControl,
-  Instruction,
-  Mnemonic,
-  OpKind,
-  Register,
-} from "iced-x86";
+import { Decoder, type Instruction, newInstruction } from "../decoder/iced.ts";
+import { Code, FlowControl, Mnemonic, OpKind, Register } from "../decoder/names.ts";
 import { MASKS } from "../flags/kinds.ts";
 import { isSystemRegister } from "../instructions.ts";
 import { Vector } from "../state.ts";
@@ -53,7 +45,7 @@ export class Translator {
   readonly #complete: () => boolean;
   /** Mnemonics behind which a block ends: their emitters leave through the run loop. */
   readonly #systemEnds: ReadonlySet<number>;
-  readonly #instruction = new Instruction();
+  readonly #instruction = newInstruction();
   readonly #insn = new Insn();
 
   /** `complete`: whether the registry has every emitter there is; more may be loaded on demand. */
@@ -72,22 +64,7 @@ export class Translator {
     stops: ReadonlySet<bigint>,
     limit = REGION_INSTRUCTIONS,
   ): Block[] {
-    const decoder = new Decoder(mode.bits, source.bytes, DecoderOptions.None);
-    try {
-      return this.#discover(decoder, source, mode, entries, stops, limit);
-    } finally {
-      decoder.free();
-    }
-  }
-
-  #discover(
-    decoder: Decoder,
-    source: CodeSource,
-    mode: Mode,
-    entries: readonly number[],
-    stops: ReadonlySet<bigint>,
-    limit: number,
-  ): Block[] {
+    using decoder = new Decoder(mode.bits, source.bytes);
     const shapes = new Map<number, Shape>();
     const leaders = new Set(entries);
     const work = [...entries];
@@ -132,9 +109,8 @@ export class Translator {
   /** Undefined when the instruction does not end inside the source, or nothing can be decoded. */
   #shape(decoder: Decoder, source: CodeSource, mode: Mode, offset: number): Shape | undefined {
     const i = this.#instruction;
-    decoder.position = offset;
-    decoder.ip = BigInt.asUintN(mode.bits, source.rip + BigInt(offset));
-    decoder.decodeOut(i);
+    decoder.seek(offset, BigInt.asUintN(mode.bits, source.rip + BigInt(offset)));
+    decoder.decode(i);
     if (i.isInvalid) return source.bytes.length - offset >= 15 ? { length: 1, ends: true, leaders: [] } : undefined;
     const next = offset + i.length;
     const flow = i.flowControl;
@@ -166,25 +142,20 @@ export class Translator {
   /** Writes the function of the region into `options.module` under `name`. Returns where it can leave. */
   emit(source: CodeSource, blocks: readonly Block[], name: string, options: RegionOptions): Site[] {
     const { mode } = options;
-    const decoder = new Decoder(mode.bits, source.bytes, DecoderOptions.None);
+    using decoder = new Decoder(mode.bits, source.bytes);
     const e = new RegionEmitter(options);
     const at = (offset: number) => BigInt.asUintN(mode.bits, source.rip + BigInt(offset));
-    try {
-      e.begin(blocks.map((b) => at(b.start)));
-      for (const [index, block] of blocks.entries()) {
-        e.beginBlock(index, block.instructions, block.repeats);
-        decoder.position = block.start;
-        decoder.ip = at(block.start);
-        for (let n = 0; n < block.instructions; n++) {
-          decoder.decodeOut(this.#instruction);
-          this.#emitInstruction(e, mode);
-        }
-        e.endBlock(at(block.end));
+    e.begin(blocks.map((b) => at(b.start)));
+    for (const [index, block] of blocks.entries()) {
+      e.beginBlock(index, block.instructions, block.repeats);
+      decoder.seek(block.start, at(block.start));
+      for (let n = 0; n < block.instructions; n++) {
+        decoder.decode(this.#instruction);
+        this.#emitInstruction(e, mode);
       }
-      e.finish(name);
-    } finally {
-      decoder.free();
+      e.endBlock(at(block.end));
     }
+    e.finish(name);
     return e.sites;
   }
 
@@ -199,12 +170,12 @@ export class Translator {
     insn.next = BigInt.asUintN(64, raw.nextIP) & MASKS[mode.bits];
     e.beginInstruction(insn);
     const emitter =
-      insn.code === CodeNumber.INVALID
+      insn.code === Code.INVALID
         ? undefined
         : (this.#registry.codes.get(insn.code) ?? this.#registry.mnemonics.get(insn.mnemonic));
     if (emitter !== undefined) emitter(e);
     // Data behind code looks like any instruction: what is not known is only loaded when it is reached.
-    else if (insn.code !== CodeNumber.INVALID && !this.#complete()) e.leaveUnknown();
+    else if (insn.code !== Code.INVALID && !this.#complete()) e.leaveUnknown();
     else e.raise(Vector.UD);
     e.endInstruction();
   }

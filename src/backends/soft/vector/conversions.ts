@@ -1,4 +1,4 @@
-import { MemorySize, Register } from "iced-x86";
+import { MemorySize, Register } from "../decoder/names.ts";
 import { State } from "../state.ts";
 import type { Emit, Emitter } from "../translate/context.ts";
 import { Mem, Op, Simd, SimdMem, Type, Wide } from "../wasm/opcodes.ts";

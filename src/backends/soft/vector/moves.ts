@@ -1,4 +1,4 @@
-import { Code, Register } from "iced-x86";
+import { Code, Register } from "../decoder/names.ts";
 import { State } from "../state.ts";
 import type { Emit, Emitter } from "../translate/context.ts";
 import { Mem, Op, Type } from "../wasm/opcodes.ts";

@@ -1,4 +1,5 @@
-import { EncodingKind, MemorySizeExt, Mnemonic, Register } from "iced-x86";
+import { memorySizeBytes } from "../decoder/iced.ts";
+import { EncodingKind, Mnemonic, Register } from "../decoder/names.ts";
 import { State, Vector } from "../state.ts";
 import type { Address, Emit, Emitter } from "../translate/context.ts";
 import { Mem, SimdMem, Type } from "../wasm/opcodes.ts";
@@ -46,7 +47,7 @@ function usesXmm(e: Emit): boolean {
 export function isWide(e: Emit): boolean {
   for (let i = 0; i < e.insn.operands; i++) if (e.insn.isRegister(i) && isYmm(e.insn.register(i))) return true;
   // A conversion to half the width may have its 256 bits in memory alone.
-  return isVex(e) && MemorySizeExt.size(e.insn.raw.memorySize) === 32;
+  return isVex(e) && memorySizeBytes(e.insn.raw.memorySize) === 32;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { Register } from "iced-x86";
+import { Register } from "../decoder/names.ts";
 import type { Emit, Emitter } from "../translate/context.ts";
 import { Op, Simd, type SimdCode } from "../wasm/opcodes.ts";
 import { pickLanes } from "./integer-lanes.ts";

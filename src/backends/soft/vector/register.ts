@@ -1,4 +1,4 @@
-import { Code, Mnemonic } from "iced-x86";
+import { Code, Mnemonic } from "../decoder/names.ts";
 import type { Emitter, Registry } from "../translate/context.ts";
 import { Simd } from "../wasm/opcodes.ts";
 import { CONVERSION_HELPERS } from "./conversion-helpers.ts";

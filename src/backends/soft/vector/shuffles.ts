@@ -1,4 +1,4 @@
-import { Register } from "iced-x86";
+import { Register } from "../decoder/names.ts";
 import type { Emitter } from "../translate/context.ts";
 import { Simd } from "../wasm/opcodes.ts";
 import { pickLanes } from "./integer-lanes.ts";

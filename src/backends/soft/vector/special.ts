@@ -1,4 +1,4 @@
-import { OpKind, Register } from "iced-x86";
+import { OpKind, Register } from "../decoder/names.ts";
 import { Vector } from "../state.ts";
 import type { Address, Emit, Emitter } from "../translate/context.ts";
 import { gprBits } from "../translate/insn.ts";

@@ -1,4 +1,4 @@
-import { Register } from "iced-x86";
+import { Register } from "../decoder/names.ts";
 import { State, Vector } from "../state.ts";
 import type { Address, Emit, Emitter } from "../translate/context.ts";
 import { Mem, Op, Type } from "../wasm/opcodes.ts";

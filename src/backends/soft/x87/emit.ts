@@ -1,4 +1,4 @@
-import { Code, ConditionCode, Register } from "iced-x86";
+import { Code, ConditionCode, Register } from "../decoder/names.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
 import type { Address, Emit } from "../translate/context.ts";
 import { Mem, Op, Type } from "../wasm/opcodes.ts";
@@ -14,9 +14,7 @@ export function emitPendingCheck(e: Emit): void {
 
 /** The opcode byte (D8 to DF) and the ModRM byte's reg field, or the whole ModRM byte of a register form. */
 function encodingOf(e: Emit): { opcode: number; modrm: number; reg: number } {
-  const info = e.insn.raw.opCode;
-  const { opCode, groupIndex } = info;
-  info.free();
+  const { opCode, groupIndex } = e.insn.raw.opCode;
   if (groupIndex >= 0) return { opcode: opCode, modrm: groupIndex << 3, reg: groupIndex };
   const opcode = opCode >> 8;
   const modrm = (opCode & 0xff) | stackIndex(e);

@@ -1,4 +1,5 @@
-import { Code, Instruction } from "iced-x86";
+import { newInstruction } from "../decoder/iced.ts";
+import { Code } from "../decoder/names.ts";
 import { State } from "../state.ts";
 import type { HelperCpu, Registry, StateView } from "../translate/context.ts";
 import { emitEnvironment, emitWait, emitX87 } from "./emit.ts";
@@ -27,14 +28,13 @@ const ENVIRONMENTS: readonly (readonly [Code, string, 14 | 28])[] = [
 
 /** Enters every x87 instruction and its helpers. */
 export function registerX87(registry: Registry): void {
-  const raw = new Instruction();
+  const raw = newInstruction();
   for (let code: Code = Code.Fadd_m32fp; code <= Code.Fcomip_st0_sti; code++) {
     if (RETIRED.has(code)) continue;
     registry.codes.set(code, emitX87);
     raw.code = code;
     registry.mnemonics.set(raw.mnemonic, emitX87);
   }
-  raw.free();
   for (const [code, helper, bytes] of ENVIRONMENTS) registry.codes.set(code, emitEnvironment(helper, bytes));
   registry.codes.set(Code.Wait, emitWait);
   registry.helpers.set("x87.register", register);
