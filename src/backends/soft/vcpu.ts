@@ -7,9 +7,7 @@ import { Translations } from "./code/translations.ts";
 import { Cpu } from "./cpu.ts";
 import { collectGarbage, noteGarbage } from "./garbage.ts";
 import { plainHelpers, systemHelpers } from "./helpers.ts";
-import { withApic } from "./irqchip/cpuid.ts";
 import type { VcpuInterruptState, VcpuInterrupts } from "./irqchip/interrupts.ts";
-import { IrqchipRegisters } from "./irqchip/registers.ts";
 import { Processor } from "./processor.ts";
 import { SoftRegisters } from "./register-access.ts";
 import { reset } from "./reset.ts";
@@ -61,6 +59,8 @@ export class SoftVcpu implements BackendVcpu {
     });
     if (this.#interrupts === undefined) this.registers = new SoftRegisters(cpu, this.#processor, alive);
     else {
+      const { withApic } = require("./irqchip/cpuid.ts") as typeof import("./irqchip/cpuid.ts");
+      const { IrqchipRegisters } = require("./irqchip/registers.ts") as typeof import("./irqchip/registers.ts");
       cpu.cpuidTable = withApic(cpu.cpuidTable);
       this.#processor.interrupts = this.#interrupts;
       this.registers = new IrqchipRegisters(cpu, this.#processor, alive, this.#interrupts);
@@ -212,7 +212,9 @@ function imports(cpu: Cpu, vm: SoftVm): Record<string, WebAssembly.Memory | WebA
   const all: Record<string, WebAssembly.Memory | WebAssembly.Table | CallableFunction> = {
     memory: vm.ram.memory,
     table: cpu.table,
-    flags: cpu.flags,
+    get flags() {
+      return cpu.flags;
+    },
     slowLoad: (low: number, high: number, info: number) => access.slowLoad(low, high, info),
     slowStore: (low: number, high: number, info: number) => access.slowStore(low, high, info),
     slowModify: (low: number, high: number, info: number) => access.slowModify(low, high, info),

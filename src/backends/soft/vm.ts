@@ -9,13 +9,19 @@ import type {
 import { CapabilityError, DisposedError } from "../../errors.ts";
 import { CodeTracker } from "./code/tracker.ts";
 import type { SoftEngine } from "./engine.ts";
-import { Irqchip } from "./irqchip/irqchip.ts";
+import type { Irqchip } from "./irqchip/irqchip.ts";
 import type { ModeTable } from "./modes.ts";
 import { GuestRam, MAX_VCPUS } from "./ram.ts";
 import { SoftVcpu } from "./vcpu.ts";
 
 const NO_IRQCHIP = 'create the VM with { irqchip: "full" }, or inject with vcpu.injectInterrupt()';
 const NO_SPLIT = 'use { irqchip: "full" }, which takes signalMsi() too, or the kvm backend';
+
+/** The interrupt controllers, a dozen modules: loaded by the first VM that has them. */
+function openIrqchip(options: { pit: boolean }): Irqchip {
+  const { Irqchip } = require("./irqchip/irqchip.ts") as typeof import("./irqchip/irqchip.ts");
+  return new Irqchip(options);
+}
 
 /** One guest of the software CPU. */
 export class SoftVm implements BackendVm {
@@ -33,7 +39,7 @@ export class SoftVm implements BackendVm {
     const { irqchip = "none", pit = false } = options;
     if (irqchip === "split") throw new CapabilityError("soft", 'irqchip "split"', { remedy: NO_SPLIT });
     if (pit && irqchip === "none") throw new CapabilityError("soft", "a PIT without irqchip", { remedy: NO_IRQCHIP });
-    this.irqchip = irqchip === "full" ? new Irqchip({ pit }) : undefined;
+    this.irqchip = irqchip === "full" ? openIrqchip({ pit }) : undefined;
     this.engine = engine;
     this.msrPolicy = options.msrExits;
   }
