@@ -117,6 +117,7 @@ export interface BackendVcpuOptions {
 
 /** What `vcpu.debug()` asks for. */
 export interface DebugRequest {
+  /** A `debug` exit behind every instruction. The guest's own TF raises no #DB meanwhile: the debugger owns it. */
   singleStep?: boolean;
   /** At most four, checked by the debug registers. */
   breakpoints?: readonly {

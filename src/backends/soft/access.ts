@@ -114,6 +114,7 @@ export class MemoryAccess {
       return 0;
     }
     const host = slot.host + (page - slot.gpa);
+    if (write && cpu.ram.tables.isTable(host)) return 0;
     this.#enter(low, high, user, write, host);
     return host + (low & 0xfff);
   }
@@ -227,7 +228,7 @@ export class MemoryAccess {
 
   /** GPA of a byte as an access of the given kind finds it, without side effects. */
   probe(linear: bigint, access: Omit<Access, "mark">): Walk {
-    return walk(this.#cpu.ram, this.#cpu.pagingState, lowOf(linear), highOf(linear), { ...access, mark: false });
+    return walk(this.#cpu, this.#cpu.pagingState, lowOf(linear), highOf(linear), { ...access, mark: "no" });
   }
 
   /** GPA of an instruction byte, or undefined with the fault noted. */
@@ -238,8 +239,8 @@ export class MemoryAccess {
       return undefined;
     }
     const low = lowOf(linear);
-    const access = { write: false, user: cpu.mode.user, execute: true, system: false, mark: true };
-    const found = walk(cpu.ram, cpu.pagingState, low, highOf(linear), access);
+    const access = { write: false, user: cpu.mode.user, execute: true, system: false, mark: "yes" } as const;
+    const found = walk(cpu, cpu.pagingState, low, highOf(linear), access);
     if (!found.ok) {
       cpu.set64(State.cr2, linear);
       cpu.raise(Vector.PF, found.errorCode);
@@ -335,8 +336,13 @@ export class MemoryAccess {
     const user = (info & INFO_USER) !== 0;
     const system = (info & INFO_SYSTEM) !== 0;
     const state = cpu.pagingState;
-    const found = walk(cpu.ram, state, low, high, { write, user, execute: false, system, mark: true });
+    const mark = cpu.stepping ? "yes" : "unlessCode";
+    const found = walk(cpu, state, low, high, { write, user, execute: false, system, mark });
     if (!found.ok) {
+      if (found.retry) {
+        cpu.pending = { kind: "retry" };
+        return undefined;
+      }
       cpu.set64(State.cr2, (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0));
       cpu.raise(Vector.PF, found.errorCode);
       return undefined;
@@ -367,16 +373,20 @@ export class MemoryAccess {
 
   /** Whether writes to the page need nobody's attention. */
   #mayWrite(found: Extract<Walk, { ok: true }>, slot: RamSlot): boolean {
-    if (!found.canWrite || slot.readOnly || this.#cpu.tracker.isCodePage(found.page)) return false;
+    const { tracker, ram } = this.#cpu;
+    if (!found.canWrite || slot.readOnly || tracker.isCodePage(found.page)) return false;
+    if (ram.tables.isTable(slot.host + (found.page - slot.gpa))) return false;
     return slot.dirty === undefined || isDirty(slot, found.page);
   }
 
-  /** Whether the pieces of a write need the one-instruction way: MMIO, or translated code. Notes the retry. */
+  /** Whether the pieces of a write need the one-instruction way: MMIO, translated code, page tables. Notes the retry. */
   #mustRetry(pieces: readonly Piece[]): boolean {
     const cpu = this.#cpu;
     if (cpu.stepping) return false;
     for (const piece of pieces) {
-      if (piece.slot === undefined || piece.slot.readOnly || cpu.tracker.hits(piece.gpa, piece.bytes)) {
+      const { slot, gpa, bytes } = piece;
+      const plain = slot !== undefined && !slot.readOnly && !cpu.tracker.hits(gpa, bytes);
+      if (!plain || cpu.ram.tables.hits(slot.host + (gpa - slot.gpa), bytes)) {
         cpu.pending = { kind: "retry" };
         return true;
       }
@@ -404,10 +414,14 @@ export class MemoryAccess {
     return true;
   }
 
-  /** Dirty log and translated code, before RAM is written. */
+  /** Dirty log, translated code and page tables, before RAM is written. */
   #touch(piece: Piece): void {
-    const { tracker } = this.#cpu;
-    if (piece.slot !== undefined) markDirty(piece.slot, piece.gpa);
+    const { tracker, ram } = this.#cpu;
+    const { slot } = piece;
+    if (slot !== undefined) {
+      markDirty(slot, piece.gpa);
+      ram.tables.written(slot.host + (piece.gpa - slot.gpa), piece.bytes);
+    }
     if (tracker.hits(piece.gpa, piece.bytes)) tracker.invalidate(piece.gpa);
   }
 

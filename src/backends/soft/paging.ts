@@ -1,3 +1,4 @@
+import type { CodeTracker } from "./code/tracker.ts";
 import type { GuestRam } from "./ram.ts";
 
 /** Physical address bits that page tables may use; CPUID 80000008H says the same. */
@@ -20,13 +21,23 @@ export interface Access {
   readonly execute: boolean;
   /** An access by the processor itself (descriptor tables): supervisor whatever the CPL, and never let through by AC. */
   readonly system: boolean;
-  /** Set A and D bits. False for a debugger's look. */
-  readonly mark: boolean;
+  /**
+   * Set A and D bits: not for a debugger's look (`no`). `unlessCode`: not in an entry that was translated as code, since
+   * the translation may be running; the walk asks for a retry then.
+   */
+  readonly mark: "no" | "yes" | "unlessCode";
 }
 
 export type Walk =
   | { readonly ok: true; readonly page: number; readonly userPage: boolean; readonly canWrite: boolean }
-  | { readonly ok: false; readonly errorCode: number };
+  | { readonly ok: false; readonly errorCode: number; readonly retry?: boolean };
+
+/** Where walks read. */
+export interface WalkMemory {
+  readonly ram: GuestRam;
+  /** A and D bits change bytes: translations of them must go. */
+  readonly tracker: CodeTracker;
+}
 
 const CR0_WP = 1 << 16;
 const CR0_PG = 1 << 31;
@@ -65,12 +76,12 @@ export function pagingOn(s: PagingState): boolean {
 }
 
 /** Linear to guest-physical for the 4 KiB page of `linear` (low and high halves), with rights, A and D bits. */
-export function walk(ram: GuestRam, s: PagingState, low: number, high: number, access: Access): Walk {
+export function walk(memory: WalkMemory, s: PagingState, low: number, high: number, access: Access): Walk {
   if (!pagingOn(s)) return { ok: true, page: (low & ~0xfff) >>> 0, userPage: true, canWrite: true };
   const wide = (s.cr4 & CR4.PAE) !== 0;
   const long = (s.efer & EFER.LMA) !== 0;
   const levels = long ? ((s.cr4 & CR4.LA57) !== 0 ? LONG : LONG.slice(1)) : wide ? PAE : LEGACY;
-  return wide ? walkWide(ram, s, levels, long, low, high, access) : walkLegacy(ram, s, low, access);
+  return wide ? walkWide(memory, s, levels, long, low, high, access) : walkLegacy(memory, s, low, access);
 }
 
 function fault(s: PagingState, access: Access, code: number): Walk {
@@ -94,6 +105,7 @@ function allowed(s: PagingState, access: Access, writable: boolean, userPage: bo
 }
 
 interface Entry {
+  readonly gpa: number;
   readonly host: number;
   readonly low: number;
   readonly high: number;
@@ -103,19 +115,28 @@ function readEntry(ram: GuestRam, gpa: number, bytes: 4 | 8): Entry | undefined 
   const slot = ram.find(gpa);
   if (slot === undefined) return undefined;
   const host = slot.host + (gpa - slot.gpa);
+  ram.tables.note(host);
   return {
+    gpa,
     host,
     low: ram.words[host >>> 2] as number,
     high: bytes === 8 ? (ram.words[(host >>> 2) + 1] as number) : 0,
   };
 }
 
-function mark(ram: GuestRam, entry: Entry, bits: number): void {
-  if ((entry.low & bits) !== bits) ram.words[entry.host >>> 2] = entry.low | bits;
+/** False when the entry may not be changed now. */
+function mark({ ram, tracker }: WalkMemory, entry: Entry, bits: number, { mark }: Access): boolean {
+  if (mark === "no" || (entry.low & bits) === bits) return true;
+  if (tracker.hits(entry.gpa, 4)) {
+    if (mark === "unlessCode") return false;
+    tracker.invalidate(entry.gpa);
+  }
+  ram.words[entry.host >>> 2] = entry.low | bits;
+  return true;
 }
 
 function finish(
-  ram: GuestRam,
+  memory: WalkMemory,
   s: PagingState,
   access: Access,
   path: readonly Entry[],
@@ -124,9 +145,9 @@ function finish(
 ): Walk {
   if (!allowed(s, access, rights.writable, rights.userPage, rights.noExecute)) return fault(s, access, CODE.P);
   const leaf = path.at(-1) as Entry;
-  if (access.mark) {
-    for (const entry of path.slice(0, -1)) mark(ram, entry, BIT.A);
-    mark(ram, leaf, access.write ? BIT.A | BIT.D : BIT.A);
+  for (const entry of path) {
+    const bits = entry === leaf && access.write ? BIT.A | BIT.D : BIT.A;
+    if (!mark(memory, entry, bits, access)) return { ok: false, errorCode: 0, retry: true };
   }
   const user = access.user && !access.system;
   const canWrite = (rights.writable || (!user && (s.cr0 & CR0_WP) === 0)) && (access.write || (leaf.low & BIT.D) !== 0);
@@ -134,7 +155,7 @@ function finish(
 }
 
 function walkWide(
-  ram: GuestRam,
+  memory: WalkMemory,
   s: PagingState,
   levels: readonly Level[],
   long: boolean,
@@ -147,7 +168,7 @@ function walkWide(
   const path: Entry[] = [];
   for (const [depth, level] of levels.entries()) {
     const index = indexOf(low, high, level);
-    const entry = readEntry(ram, table + index * 8, 8);
+    const entry = readEntry(memory.ram, table + index * 8, 8);
     if (entry === undefined || (entry.low & BIT.P) === 0) return fault(s, access, 0);
     const topPae = !long && depth === 0;
     const large = level.large && (entry.low & BIT.PS) !== 0;
@@ -159,11 +180,11 @@ function walkWide(
       path.push(entry);
     }
     const target = (entry.high & 0xfffff) * 0x1_0000_0000 + ((entry.low & ~0xfff) >>> 0);
-    if (level.shift === 12) return finish(ram, s, access, path, rights, target);
+    if (level.shift === 12) return finish(memory, s, access, path, rights, target);
     if (large) {
       const size = 2 ** level.shift;
       const inside = (level.shift === 30 ? low & 0x3fff_f000 : low & 0x1f_f000) >>> 0;
-      return finish(ram, s, access, path, rights, target - (target % size) + inside);
+      return finish(memory, s, access, path, rights, target - (target % size) + inside);
     }
     table = target;
   }
@@ -187,12 +208,12 @@ function reserved(s: PagingState, entry: Entry, level: Level, large: boolean, to
   return large && (entry.low & (level.shift === 30 ? 0x3fff_e000 : 0x1f_e000)) !== 0;
 }
 
-function walkLegacy(ram: GuestRam, s: PagingState, low: number, access: Access): Walk {
+function walkLegacy(memory: WalkMemory, s: PagingState, low: number, access: Access): Walk {
   let table = s.root - (s.root % 4096);
   const rights = { writable: true, userPage: true, noExecute: false };
   const path: Entry[] = [];
   for (const level of LEGACY) {
-    const entry = readEntry(ram, table + ((low >>> level.shift) & 0x3ff) * 4, 4);
+    const entry = readEntry(memory.ram, table + ((low >>> level.shift) & 0x3ff) * 4, 4);
     if (entry === undefined || (entry.low & BIT.P) === 0) return fault(s, access, 0);
     rights.writable &&= (entry.low & BIT.W) !== 0;
     rights.userPage &&= (entry.low & BIT.U) !== 0;
@@ -201,10 +222,10 @@ function walkLegacy(ram: GuestRam, s: PagingState, low: number, access: Access):
       if ((entry.low & 0x20_0000) !== 0) return fault(s, access, CODE.P | CODE.RSVD);
       // PSE-36: bits 13 to 20 are bits 32 to 39 of the address.
       const page = ((entry.low >>> 13) & 0xff) * 0x1_0000_0000 + ((entry.low & 0xffc0_0000) >>> 0);
-      return finish(ram, s, access, path, rights, page + (low & 0x3f_f000));
+      return finish(memory, s, access, path, rights, page + (low & 0x3f_f000));
     }
     table = (entry.low & ~0xfff) >>> 0;
-    if (level.shift === 12) return finish(ram, s, access, path, rights, table);
+    if (level.shift === 12) return finish(memory, s, access, path, rights, table);
   }
   return fault(s, access, 0);
 }
@@ -241,7 +262,9 @@ function quickLong(ram: GuestRam, s: PagingState, low: number, high: number, nee
         : ((low >>> shift) | (shift > 23 ? high << (32 - shift) : 0)) & 0x1ff;
     const slot = ram.find(table);
     if (slot === undefined) return -1;
-    const at = (slot.host + (table - slot.gpa) + index * 8) >>> 2;
+    const host = slot.host + (table - slot.gpa) + index * 8;
+    ram.tables.note(host);
+    const at = host >>> 2;
     const entry = ram.words[at] as number;
     const upper = ram.words[at + 1] as number;
     // NX does not matter to data, but it is reserved without EFER.NXE.
@@ -264,7 +287,9 @@ function quickLegacy(ram: GuestRam, s: PagingState, low: number, need: number, w
   for (let shift = 22; ; shift = 12) {
     const slot = ram.find(table);
     if (slot === undefined) return -1;
-    const entry = ram.words[(slot.host + (table - slot.gpa) + ((low >>> shift) & 0x3ff) * 4) >>> 2] as number;
+    const host = slot.host + (table - slot.gpa) + ((low >>> shift) & 0x3ff) * 4;
+    ram.tables.note(host);
+    const entry = ram.words[host >>> 2] as number;
     if ((entry & need) !== need || (shift === 22 && (entry & BIT.PS) !== 0)) return -1;
     table = (entry & ~0xfff) >>> 0;
     if (shift === 12) return write && (entry & BIT.D) === 0 ? -1 : table;

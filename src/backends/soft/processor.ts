@@ -157,21 +157,21 @@ export class Processor {
     if (this.queuedException !== undefined) {
       const { vector, errorCode } = this.queuedException;
       this.queuedException = undefined;
-      return this.#deliver({ vector, errorCode, software: false, external: false });
+      return this.#deliverFirst({ vector, errorCode, software: false, external: false });
     }
     if (this.queuedNmi && !cpu.nmiBlocked && !cpu.inShadow) {
       this.queuedNmi = false;
       cpu.nmiBlocked = true;
-      return this.#deliver({ vector: Vector.NMI, errorCode: undefined, software: false, external: true });
+      return this.#deliverFirst({ vector: Vector.NMI, errorCode: undefined, software: false, external: true });
     }
     if (this.queuedInterrupt !== undefined) {
       const vector = this.queuedInterrupt;
       this.queuedInterrupt = undefined;
-      return this.#deliver({ vector, errorCode: undefined, software: false, external: true });
+      return this.#deliverFirst({ vector, errorCode: undefined, software: false, external: true });
     }
     if (this.interrupts?.pending && this.interruptReady) {
       const vector = this.interrupts.acknowledge();
-      return this.#deliver({ vector, errorCode: undefined, software: false, external: true });
+      return this.#deliverFirst({ vector, errorCode: undefined, software: false, external: true });
     }
     if (this.#windowWanted && this.interruptReady) return { kind: "irqWindow" };
     return undefined;
@@ -179,7 +179,20 @@ export class Processor {
 
   #deliver(event: Event): Exit | undefined {
     this.interrupts?.wake();
-    return deliver(this.#cpu, event) ? undefined : { kind: "shutdown" };
+    if (deliver(this.#cpu, event)) return undefined;
+    return this.#behind({ kind: "shutdown" });
+  }
+
+  /** Delivers what comes before the next instruction. What it writes to MMIO is reported there, too. */
+  #deliverFirst(event: Event): Exit | undefined {
+    return this.#deliver(event) ?? this.#cpu.exits.shift();
+  }
+
+  /** Exits that wait already go first. */
+  #behind(exit: Exit): Exit {
+    const { exits } = this.#cpu;
+    exits.push(exit);
+    return exits.shift() as Exit;
   }
 
   #fault(vector: number, errorCode: number | undefined): Exit | undefined {
@@ -321,8 +334,7 @@ export class Processor {
     const cpu = this.#cpu;
     const site = cpu.get(State.site);
     if (site === SITE_JUMP) return cpu.get(State.budget) > 0 && this.#code.stops.size === 0;
-    if (site === SITE_SYSTEM)
-      return cpu.pending === undefined && cpu.exits.length === 0 && !this.#interesting && this.#code.stops.size === 0;
+    if (site === SITE_SYSTEM) return this.#goesOn();
     const where = this.#code.site(cpu.get(State.region), site);
     if (where === undefined) throw new TypeError(`Unexpected leave at site ${site} of region ${cpu.get(State.region)}`);
     cpu.rip = where.rip;
@@ -335,6 +347,13 @@ export class Processor {
     return false;
   }
   #stepNext = false;
+
+  /** Whether a slice goes on behind a system instruction. */
+  #goesOn(): boolean {
+    const cpu = this.#cpu;
+    if (cpu.pending !== undefined || cpu.exits.length > 0 || this.#code.stops.size > 0) return false;
+    return cpu.get(State.budget) > 0 && !this.#interesting;
+  }
 
   /** Whether something outside the instruction stream may have to happen now. */
   get #interesting(): boolean {
@@ -412,23 +431,18 @@ export class Processor {
     return this.#pending();
   }
 
-  /** Debug traps behind an instruction: TF, watchpoints, the debugger's single step. */
+  /**
+   * Debug traps behind an instruction: TF, watchpoints, the debugger's single step. While the debugger steps, a guest that
+   * steps itself gets no #DB, as on KVM (KVM_GUESTDBG_SINGLESTEP): one trap flag serves only one of them.
+   */
   #trap(tf: boolean, done: boolean): Exit | undefined {
     const cpu = this.#cpu;
     const hits = BigInt(cpu.access.watchpoints?.hits ?? 0);
-    if (this.#debuggerWatching && hits !== 0n) return this.#queueBehind(this.#debugExit(hits));
-    if (this.#request.singleStep === true && done) return this.#queueBehind(this.#debugExit(DR6_BS));
+    if (this.#debuggerWatching && hits !== 0n) return this.#behind(this.#debugExit(hits));
+    if (this.#request.singleStep === true && done) return this.#behind(this.#debugExit(DR6_BS));
     if (!tf && hits === 0n) return undefined;
     cpu.set64(State.dr + 32, cpu.get64(State.dr + 32) | hits | (tf ? DR6_BS : 0n));
     return this.#fault(Vector.DB, undefined);
-  }
-
-  /** Exits of the instruction itself go first. */
-  #queueBehind(exit: Exit): Exit | undefined {
-    const { exits } = this.#cpu;
-    if (exits.length === 0) return exit;
-    exits.push(exit);
-    return undefined;
   }
 
   /** Fetches, translates and runs the instruction at RIP. Returns an exit only when there is no instruction to run. */

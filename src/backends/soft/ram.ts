@@ -1,6 +1,7 @@
 import type { HostMemory, SlotMapping } from "../../backend.ts";
 import { CapabilityError, MemoryError } from "../../errors.ts";
 import { collectGarbage, noteGarbage } from "./garbage.ts";
+import { PageTables } from "./page-tables.ts";
 import { State } from "./state.ts";
 
 /** vCPUs of one VM at most: each has its state in front of guest memory. */
@@ -57,6 +58,7 @@ export class GuestRam {
   readonly view: DataView<ArrayBuffer>;
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly words: Int32Array<ArrayBuffer>;
+  readonly tables: PageTables;
   slots: readonly RamSlot[] = [];
   #free: { address: number; length: number }[];
   /** Bytes below this were handed out before and may hold data. */
@@ -71,6 +73,7 @@ export class GuestRam {
     this.view = new DataView(buffer);
     this.bytes = new Uint8Array(buffer);
     this.words = new Int32Array(buffer);
+    this.tables = new PageTables(this.words);
     this.#free = [{ address: RAM_BASE, length: buffer.byteLength - RAM_BASE }];
   }
 
@@ -156,6 +159,7 @@ export class GuestRam {
   dispose(): void {
     this.slots = [];
     this.changed.clear();
+    this.tables.flushes.clear();
     this.memory.grow(0);
     noteGarbage(this.#high - RAM_BASE);
     collectGarbage();

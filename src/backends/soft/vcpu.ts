@@ -37,6 +37,7 @@ export class SoftVcpu implements BackendVcpu {
     this.cpu.flushTlb();
     this.#code.dropAll();
   };
+  readonly #flush = (): void => this.cpu.flushTlb();
   #disposed = false;
   #exitsSinceNote = 0;
 
@@ -66,6 +67,7 @@ export class SoftVcpu implements BackendVcpu {
       this.registers = new IrqchipRegisters(cpu, this.#processor, alive, this.#interrupts);
     }
     vm.ram.changed.add(this.#changed);
+    vm.ram.tables.flushes.add(this.#flush);
   }
 
   #alive(): void {
@@ -196,6 +198,7 @@ export class SoftVcpu implements BackendVcpu {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#vm.ram.changed.delete(this.#changed);
+    this.#vm.ram.tables.flushes.delete(this.#flush);
     this.#code.dispose();
     this.#vm.irqchip?.detach(this.cpu);
     this.#vm.release(this.id);
