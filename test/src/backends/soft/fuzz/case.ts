@@ -149,6 +149,7 @@ function address(r: Random): bigint {
 function entryOf(r: Random, kind: Kind, real: boolean): number {
   if (kind === "pageEnd" && !real) return r.pick([0x2000, READ_ONLY_PAGE, LAST_PAGE + 0x1000]) - 1 - r.below(40);
   if (kind === "pageEnd") return 0x2000 - 1 - r.below(40);
+  if (kind === "bytes") return CODE + (r.chance(3) ? 0xff0 + r.below(16) : r.below(0x1000));
   return CODE + (kind === "intoInstructions" ? r.below(64) : 0);
 }
 
@@ -213,12 +214,14 @@ export function makeCase(seed: number): FuzzCase {
     if (name === "rsp" || (bits !== 64 && /^r\d/.test(name))) continue;
     gprs[name] = BigInt.asUintN(width, address(r));
   }
+  // Without handlers a fault leads to the next one, down to the shutdown.
+  const handled = !r.chance(12);
   const vectors = Array.from({ length: 48 }, (_, vector) => vector).filter(() => !r.chance(24));
   const options: ModeOptions = {
     entry,
-    stack: r.chance(8) ? 0x20004 : 0x7800,
+    stack: r.chance(8) ? r.pick([0x20004, r.below(0x20000)]) : 0x7800,
     gprs,
-    handlers: Object.fromEntries(vectors.map((vector) => [vector, HANDLERS])),
+    ...(handled ? { handlers: Object.fromEntries(vectors.map((vector) => [vector, HANDLERS])) } : {}),
     ...(PAGED.includes(mode) && (kind === "selfMappedTables" || r.chance(2)) ? { pageBytes: 0x1000 as const } : {}),
   };
   const variables = new DataView(new ArrayBuffer(0x40));
@@ -241,10 +244,23 @@ export function makeCase(seed: number): FuzzCase {
       { gpa: LAST_PAGE + 0xf00, bytes: soup(r, bits, 0x100) },
     ],
     tablePatches: kind === "selfMappedTables" || (PAGED.includes(mode) && r.chance(6)) ? tablePatches(r, mode) : [],
-    interrupts: new Map(Array.from({ length: r.below(6) }, () => [r.below(60), r.pick([2, 0x20, 0x21, 0x2f])])),
+    interrupts: new Map(
+      Array.from({ length: r.below(6) }, () => [r.below(60), r.pick([2, 0x20, 0x21, 0x2f, r.below(256)])]),
+    ),
   };
 }
 
+/** Bytes by chance: all alike, or with more prefixes and escapes, more far and vector opcodes, more loops and stores. */
 function randomBytes(r: Random, _bits: 16 | 32 | 64, length: number): Uint8Array {
-  return Uint8Array.from({ length }, () => r.below(256));
+  const favourites = r.pick(FAVOURITES);
+  return Uint8Array.from({ length }, () => {
+    const byte = r.below(256);
+    return favourites.length === 0 || r.chance(2) ? byte : r.pick(favourites);
+  });
 }
+const FAVOURITES: readonly (readonly number[])[] = [
+  [],
+  [0x0f, 0x66, 0x48, 0xf3, 0x00, 0x05, 0x3f],
+  [0x0f, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xc4, 0xc5, 0xf0, 0x8e, 0xcf, 0xcd],
+  [0xeb, 0x74, 0x75, 0xe2, 0xab, 0xaa, 0xa4, 0x88, 0x89, 0x01],
+];

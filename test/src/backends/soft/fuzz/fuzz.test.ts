@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { openSoft } from "../../../../../src/backends/soft/backend.ts";
-import { type FuzzCase, KINDS, makeCase } from "./case.ts";
+import { FUZZ_MODES, type FuzzCase, KINDS, makeCase } from "./case.ts";
 import { type FuzzRun, runCase, type Schedule } from "./machine.ts";
 
 /**
@@ -12,6 +12,15 @@ const CASES = Number(process.env.SOFT_FUZZ ?? 36);
 const SEED = Number(process.env.SOFT_FUZZ_SEED ?? 1);
 const MAX_INSTRUCTIONS = CASES > 100 ? 1500 : 600;
 const SCHEDULES: readonly Schedule[] = ["whole", "steps", 1, 7, 64];
+
+test("makeCase() makes every kind in every mode it can be in, the same from the same seed", () => {
+  const cases = Array.from({ length: 400 }, (_, seed) => makeCase(seed));
+  const made = new Set(cases.map(({ kind, mode }) => `${kind} ${mode}`));
+  const unpaged = ["real16", "unreal16", "prot16", "prot32"].map((mode) => `selfMappedTables ${mode}`);
+  const all = KINDS.flatMap((kind) => FUZZ_MODES.map((mode) => `${kind} ${mode}`));
+  expect(all.filter((one) => !made.has(one))).toEqual(unpaged);
+  expect(makeCase(7)).toEqual(cases[7] as FuzzCase);
+});
 
 describe("random guests on the software CPU", () => {
   for (const kind of KINDS) {
