@@ -27,6 +27,7 @@ export interface Libc {
   munmap(address: number, length: number): number;
   mprotect(address: number, length: number, prot: number): number;
   madvise(address: number, length: number, advice: number): number;
+  memcpy(target: number, source: PointerArgument, count: number): void;
   read(fd: number, buffer: PointerArgument, count: number): number;
   write(fd: number, buffer: PointerArgument, count: number): number;
   pread(fd: number, buffer: PointerArgument, count: number, offset: number): number;
@@ -75,6 +76,8 @@ const POSIX = {
   mprotect: { args: ["usize", "usize", "i32"], returns: "i32" },
   // int madvise(void *addr, size_t length, int advice)
   madvise: { args: ["usize", "usize", "i32"], returns: "i32" },
+  // void *memcpy(void *dest, const void *src, size_t n)
+  memcpy: { args: ["usize", "ptr", "usize"], returns: "void" },
   // ssize_t read(int fd, void *buf, size_t count)
   read: { args: ["i32", "ptr", "usize"], returns: i64_fast },
   // ssize_t write(int fd, const void *buf, size_t count)

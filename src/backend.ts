@@ -59,7 +59,10 @@ export interface MsrExitPolicy {
 
 /** Memory that an engine can map into a guest. `bytes` becomes empty when it is disposed. */
 export interface HostMemory extends Disposable {
+  /** The memory itself. */
   readonly bytes: Uint8Array;
+  /** Copies `data` to `offset`; cheaper than `bytes.set()` as long as nobody asked for `bytes`. */
+  write(offset: number, data: Uint8Array): void;
 }
 
 /** How memory is obtained from the host. */
@@ -154,6 +157,11 @@ export interface BackendVcpu extends Disposable {
    * @param deadlineMs Milliseconds of `performance.now()`, or undefined for none.
    */
   setDeadline(deadlineMs: number | undefined): void;
+  /**
+   * Where an engine can: shows `answer` each PIO and MMIO exit before `run()` returns it, with the state as it is behind
+   * `run()`. True: it is answered and the guest goes on at once. What it throws leaves `run()`.
+   */
+  answerWith?(answer: (exit: Exit) => boolean): void;
   /** Bounds the runs that follow in guest instructions, where the backend counts them. */
   setInstructionLimit?(count: number | undefined): void;
   /** Instructions retired so far, where the backend counts them. */

@@ -63,7 +63,7 @@ class Slot implements MemorySlot {
   readonly logDirty: boolean;
   readonly backing: Backing;
   readonly offset: number;
-  data: Uint8Array;
+  #data: Uint8Array | undefined;
   readonly #remove: (slot: Slot) => void;
 
   constructor(
@@ -80,8 +80,23 @@ class Slot implements MemorySlot {
     this.logDirty = place.logDirty;
     this.backing = backing;
     this.offset = offset;
-    this.data = backing.memory.bytes.subarray(offset, offset + place.bytes);
     this.#remove = remove;
+  }
+
+  get data(): Uint8Array {
+    this.#data ??= this.backing.memory.bytes.subarray(this.offset, this.offset + this.bytes);
+    return this.#data;
+  }
+
+  /** As `data.set()`, but a slot that is only written to never needs a view of its memory. */
+  write(start: number, data: Uint8Array): void {
+    if (this.#data === undefined) this.backing.memory.write(this.offset + start, data);
+    else this.#data.set(data, start);
+  }
+
+  /** Leaves an empty view behind. */
+  forget(): void {
+    this.#data = new Uint8Array(0);
   }
 
   [Symbol.dispose](): void {
@@ -203,7 +218,7 @@ export class GuestMemory implements Disposable {
       const slot = this.#slotAt(gpa + done, data.length - done);
       const start = gpa + done - slot.gpa;
       const count = Math.min(data.length - done, slot.bytes - start);
-      slot.data.set(data.subarray(done, done + count), start);
+      slot.write(start, count === data.length ? data : data.subarray(done, done + count));
       done += count;
     }
   }
@@ -450,7 +465,7 @@ export class GuestMemory implements Disposable {
   #forget(index: number, slot: Slot): void {
     this.#slots.splice(index, 1);
     this.#last = undefined;
-    slot.data = new Uint8Array(0);
+    slot.forget();
     if (--slot.backing.users === 0) slot.backing.memory[Symbol.dispose]();
   }
 }

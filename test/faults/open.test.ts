@@ -10,7 +10,18 @@ import { noKvm } from "../src/backends/kvm/guest.ts";
 import { LibcTap } from "../src/backends/kvm/libc-tap.ts";
 import { openFds } from "./resources.ts";
 
-const ERRNO = { EPERM: 1, ENOENT: 2, ENXIO: 6, ENOMEM: 12, EACCES: 13, EBUSY: 16, ENODEV: 19, ENFILE: 23, EMFILE: 24 };
+const ERRNO = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  ENXIO: 6,
+  ENOMEM: 12,
+  EACCES: 13,
+  EBUSY: 16,
+  ENODEV: 19,
+  ENFILE: 23,
+  EMFILE: 24,
+};
 const onLinux = process.platform === "linux";
 const notLinux = onLinux ? "" : ` (skipped: no Linux but ${process.platform})`;
 const notRoot = notLinux || (process.getuid?.() === 0 ? "" : " (skipped: only root can become another user)");
@@ -121,6 +132,16 @@ describe.skipIf(noKvm !== "")(`a /dev/kvm that refuses${noKvm}`, () => {
       host.createVm()[Symbol.dispose]();
     });
   }
+
+  test("KVM_CREATE_VM that signals interrupt is tried again, and given up by name when that never ends", () => {
+    using host = openBackend("kvm");
+    let left = 3;
+    using _tap = new LibcTap((name) => (name === "KVM_CREATE_VM" && left-- > 0 ? ERRNO.EINTR : undefined));
+    host.createVm()[Symbol.dispose]();
+    expect(left).toBe(-1);
+    left = Number.POSITIVE_INFINITY;
+    expect(() => host.createVm()).toThrow(expect.objectContaining({ call: "ioctl(KVM_CREATE_VM)", code: "EINTR" }));
+  });
 
   test("another API version is refused by name, and the device is closed", () => {
     const before = openFds();

@@ -40,6 +40,32 @@ describe("Mapping.anonymous()", () => {
   });
 });
 
+describe("Mapping.write()", () => {
+  test("puts bytes where a later view finds them, and where a view made before shows them", () => {
+    using mapping = Mapping.anonymous(8192) as Mapping;
+    mapping.write(4094, Uint8Array.of(1, 2, 3));
+    expect([...mapping.bytes.subarray(4092, 4098)]).toEqual([0, 0, 1, 2, 3, 0]);
+    mapping.write(4092, Uint8Array.of(9).subarray(0));
+    mapping.write(8192, new Uint8Array(0));
+    expect([...mapping.bytes.subarray(4092, 4098)]).toEqual([9, 0, 1, 2, 3, 0]);
+  });
+
+  test("takes part of a larger array", () => {
+    using mapping = Mapping.anonymous(4096) as Mapping;
+    mapping.write(0, Uint8Array.of(1, 2, 3, 4).subarray(1, 3));
+    expect([...mapping.bytes.subarray(0, 3)]).toEqual([2, 3, 0]);
+  });
+
+  for (const offset of [-1, 4095, 4096, 2 ** 40]) {
+    test(`refuses two bytes at ${offset} of 4096, with a view and without`, () => {
+      using mapping = Mapping.anonymous(4096) as Mapping;
+      expect(() => mapping.write(offset, Uint8Array.of(1, 2))).toThrow(RangeError);
+      expect(mapping.bytes.every((byte) => byte === 0)).toBe(true);
+      expect(() => mapping.write(offset, Uint8Array.of(1, 2))).toThrow(RangeError);
+    });
+  }
+});
+
 describe("Mapping.ofFd()", () => {
   test("returns null with the reason in errno() when mmap fails", () => {
     expect(Mapping.ofFd(-1, page)).toBeNull();
@@ -79,6 +105,13 @@ describe("Mapping[Symbol.dispose]()", () => {
     expect(words[0]).toBeUndefined();
     expect(() => view.getUint8(0)).toThrow(TypeError);
     expect(mapping.disposed).toBe(true);
+  });
+
+  test("leaves nothing behind when nobody looked at the bytes either", () => {
+    const mapping = Mapping.anonymous(4096) as Mapping;
+    mapping[Symbol.dispose]();
+    expect(mapping.bytes.length).toBe(0);
+    expect(() => mapping.write(0, Uint8Array.of(1))).toThrow(RangeError);
   });
 
   test("is harmless when repeated, and unmaps: madvise on the range fails afterwards", () => {

@@ -63,6 +63,9 @@ class FakeMemory implements HostMemory {
   constructor(bytes: number) {
     this.bytes = new Uint8Array(bytes);
   }
+  write(offset: number, data: Uint8Array): void {
+    this.bytes.set(data, offset);
+  }
   [Symbol.dispose](): void {
     this.bytes = new Uint8Array(0);
     this.disposals++;

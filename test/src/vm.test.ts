@@ -10,6 +10,7 @@ function slotsOf(memoryBytes: number): [gpa: number, bytes: number][] {
   const engine = backend.createVm();
   engine.allocate = (bytes) => ({
     bytes: { subarray: () => ({ length: bytes }) } as never,
+    write: () => {},
     [Symbol.dispose]: () => {},
   });
   backend.createVm = () => engine;

@@ -6,7 +6,7 @@ import {
   KVM_GET_API_VERSION,
   KVM_GET_VCPU_MMAP_SIZE,
 } from "../../../ffi/kvm/ioctls.ts";
-import { cString, libc, O_CLOEXEC, O_RDWR } from "../../../ffi/libc.ts";
+import { cString, errno, libc, O_CLOEXEC, O_RDWR } from "../../../ffi/libc.ts";
 import type { Capabilities } from "../../backend.ts";
 import { BackendError, DisposedError } from "../../errors.ts";
 import { failed, ioctl, type Remedies } from "./call.ts";
@@ -24,9 +24,12 @@ const OPEN_REMEDIES: Remedies = {
   other: "run 'vmexit doctor' to see what this host lacks",
 };
 
+const EINTR = 4;
+const CREATE_VM_TRIES = 100;
+
 const CREATE_VM_REMEDIES: Remedies = {
   EBUSY: "another hypervisor holds the processor's virtualization (VirtualBox, VMware): stop it",
-  EINTR: "a signal came while the VM was made: try again",
+  EINTR: "a signal came each time the VM was made: find out what sends this process so many",
 };
 
 /** The open /dev/kvm: what is asked of the whole host. */
@@ -63,7 +66,14 @@ export class KvmSystem implements Disposable {
 
   /** @returns the VM's fd. */
   createVm(): number {
-    return ioctl(this.fd, KVM_CREATE_VM, 0, "KVM_CREATE_VM", CREATE_VM_REMEDIES);
+    for (let tries = 1; ; tries++) {
+      const vm = libc().ioctl(this.fd, KVM_CREATE_VM, 0);
+      if (vm >= 0) return vm;
+      const failure = errno();
+      // The runtime sends its threads signals: profiler, garbage collector. The kernel undoes what it had made.
+      if (failure !== EINTR || tries === CREATE_VM_TRIES)
+        throw failed("ioctl(KVM_CREATE_VM)", CREATE_VM_REMEDIES, failure);
+    }
   }
 
   get capabilities(): Capabilities {

@@ -61,6 +61,9 @@ export class KvmMemory implements HostMemory {
   get bytes(): Uint8Array {
     return this.mapping.bytes;
   }
+  write(offset: number, data: Uint8Array): void {
+    this.mapping.write(offset, data);
+  }
   [Symbol.dispose](): void {
     if (this.mapping.disposed) return;
     this.#freed(this.mapping.length);

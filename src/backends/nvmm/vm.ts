@@ -45,6 +45,9 @@ export class NvmmMemory implements HostMemory {
     this.#release = release;
   }
 
+  write(offset: number, data: Uint8Array): void {
+    this.bytes.set(data, offset);
+  }
   [Symbol.dispose](): void {
     if (!this.#held) return;
     this.#held = false;

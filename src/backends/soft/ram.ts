@@ -42,6 +42,10 @@ class RamRange implements HostMemory {
     return this.#bytes ?? new Uint8Array(0);
   }
 
+  write(offset: number, data: Uint8Array): void {
+    this.bytes.set(data, offset);
+  }
+
   [Symbol.dispose](): void {
     if (this.#bytes === undefined) return;
     this.#bytes = undefined;

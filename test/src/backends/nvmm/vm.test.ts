@@ -42,7 +42,7 @@ describe.each(PEER_SYSTEMS)(`NvmmVm on %s${skipped}`, (system) => {
     expect(() => vm.mapSlot(0, { ...slot, bytes: 0x5000 })).toThrow(RangeError);
     expect(() => vm.mapSlot(0, { ...slot, gpa: maxRam })).toThrow(MemoryError);
     expect(() => vm.mapSlot(0, { ...slot, logDirty: true })).toThrow(CapabilityError);
-    const foreign = { bytes: memory.bytes, [Symbol.dispose]: () => {} };
+    const foreign = { bytes: memory.bytes, write: () => {}, [Symbol.dispose]: () => {} };
     expect(() => vm.mapSlot(0, { ...slot, memory: foreign })).toThrow(TypeError);
     vm.mapSlot(0, slot);
     expect(() => vm.mapSlot(1, { ...slot, offset: 0x1000 })).toThrow(MemoryError);
