@@ -101,6 +101,8 @@ export class KvmRegisters implements RegisterAccess {
   readonly #sregGroup: Group = { bit: KVM_SYNC_X86_SREGS, valid: false, dirty: false, unread: 0 };
   #debug: KvmDebugregs | undefined;
   #debugDirty = false;
+  /** Nothing was read or written lately: a run has nothing to hand over or to forget. */
+  #idle = true;
 
   /** @param xsaveBytes Size of the XSAVE image: KVM_CAP_XSAVE2 of the VM, or 4096. */
   constructor(owner: RegisterOwner, run: KvmRun, host: { syncRegs: number; xsaveBytes: number }) {
@@ -119,6 +121,7 @@ export class KvmRegisters implements RegisterAccess {
 
   /** Called before KVM_RUN: hands over what was written. */
   flush(): void {
+    if (this.#idle) return;
     if (this.#debugDirty) this.#flushDebug();
     if (this.#sregGroup.dirty) {
       this.#handedOver.set(this.#sregBytes);
@@ -144,9 +147,11 @@ export class KvmRegisters implements RegisterAccess {
 
   /** Called after KVM_RUN: what the sync area holds now. */
   exited(): void {
+    if (this.#idle) return;
     this.#exitedGroup(this.#gprGroup);
     this.#exitedGroup(this.#sregGroup);
     this.#debug = undefined;
+    this.#idle = !this.#gprGroup.valid && !this.#sregGroup.valid;
   }
 
   /** Called when KVM_RUN failed: special registers it did not take stay as written, to be seen, mended and handed over anew. */
@@ -155,6 +160,7 @@ export class KvmRegisters implements RegisterAccess {
     this.#run.kvm_dirty_regs = 0;
     this.exited();
     if (!refused) return;
+    this.#idle = false;
     this.#sregBytes.set(this.#handedOver);
     this.#sregGroup.valid = true;
     this.#sregGroup.dirty = true;
@@ -323,6 +329,7 @@ export class KvmRegisters implements RegisterAccess {
 
   #fetch(group: Group, request: number, bytes: Uint8Array, name: string): void {
     group.unread = 0;
+    this.#idle = false;
     if (group.valid) {
       // The sync area stays readable after dispose only as an empty view: ask the owner, which refuses by name.
       void this.#owner.fd;
@@ -352,6 +359,7 @@ export class KvmRegisters implements RegisterAccess {
   }
 
   #fetchDebug(): KvmDebugregs {
+    this.#idle = false;
     if (this.#debug === undefined) {
       this.#owner.settleForRead();
       const debug = KvmDebugregs.alloc();

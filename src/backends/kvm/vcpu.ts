@@ -57,6 +57,8 @@ export class KvmVcpu implements BackendVcpu {
   #fd: number;
   /** The last exit, while its answer or its completion is outstanding. */
   #pending: Exit | undefined;
+  /** The pending exit takes an answer: data read, or the value or error of an MSR access. */
+  #isAnswerDue = false;
   /** Where the answer to a pending read belongs; the caller may have put another array into the exit. */
   #target: Uint8Array | undefined;
   /** An exit that completing the one before it produced; the next run returns it without entering. */
@@ -100,7 +102,7 @@ export class KvmVcpu implements BackendVcpu {
     const fd = this.#fd;
     if (fd < 0) throw new DisposedError("vCPU");
     if (this.#stashed) return this.#unstash();
-    if (this.#pending !== undefined) this.#answer(this.#pending);
+    if (this.#isAnswerDue) this.#answer(this.#pending as Exit);
     if (this.#deadline !== undefined && this.#deadline.armed !== this.#deadlineMs) this.#deadline.arm(this.#deadlineMs);
     if (this.#debug !== undefined && (this.#stepping || this.registers.dirty)) this.#setGuestDebug(this.#debug);
     this.registers.flush();
@@ -229,7 +231,7 @@ export class KvmVcpu implements BackendVcpu {
   settleForWrite(): void {
     void this.fd;
     if (this.#pending === undefined || this.#stashed) return;
-    this.#answer(this.#pending);
+    if (this.#isAnswerDue) this.#answer(this.#pending);
     this.#complete();
   }
 
@@ -258,21 +260,18 @@ export class KvmVcpu implements BackendVcpu {
 
   /** Keeps exits that the next run completes: with an answer, or by stepping over the instruction. */
   #remember(exit: Exit): Exit {
-    switch (exit.kind) {
-      case "pioIn":
-      case "mmioRead":
-        this.#target = exit.data;
-        this.#pending = exit;
-        break;
-      case "pioOut":
-      case "mmioWrite":
-      case "rdmsr":
-      case "wrmsr":
-      case "hypercall":
-        this.#pending = exit;
-        break;
-      default:
-        this.#pending = undefined;
+    const { kind } = exit;
+    // Comparisons, no switch: on strings a switch reads their characters, and this is on the path of every exit.
+    if (kind === "pioOut" || kind === "mmioWrite") {
+      this.#pending = exit;
+      this.#isAnswerDue = false;
+    } else if (kind === "pioIn" || kind === "mmioRead") {
+      this.#pending = exit;
+      this.#isAnswerDue = true;
+      this.#target = exit.data;
+    } else {
+      this.#isAnswerDue = kind === "rdmsr" || kind === "wrmsr" || kind === "hypercall";
+      this.#pending = this.#isAnswerDue ? exit : undefined;
     }
     return exit;
   }
@@ -280,7 +279,6 @@ export class KvmVcpu implements BackendVcpu {
   /** Writes what only the exit value holds into kvm_run; PIO and MMIO data are usually there already. */
   #answer(exit: Exit): void {
     const run = this.#run;
-    if (exit.kind === "pioOut") return;
     if (exit.kind === "pioIn" || exit.kind === "mmioRead") {
       const target = this.#target as Uint8Array;
       if (exit.data !== target) target.set(exit.data.subarray(0, target.length));
@@ -303,6 +301,7 @@ export class KvmVcpu implements BackendVcpu {
     // The page is written over: what the caller still holds keeps its bytes.
     if (pending !== undefined && "data" in pending) Object.assign(pending, { data: pending.data.slice() });
     this.#pending = undefined;
+    this.#isAnswerDue = false;
     this.#run.immediate_exit = 1;
     this.registers.flush();
     const result = this.#ioctl(this.fd, ioctls.KVM_RUN, 0);
@@ -323,6 +322,7 @@ export class KvmVcpu implements BackendVcpu {
     if (failure === EINTR || failure === EAGAIN) {
       this.#entered = true;
       this.#pending = undefined;
+      this.#isAnswerDue = false;
       this.registers.exited();
       if (this.#kicked) {
         this.#kicked = false;
