@@ -122,8 +122,11 @@ export class Translations implements CodeOwner {
     const number = Math.floor(gpa / 4096);
     const key = (gpa & 0xfff) * 4096 + mode.id;
     const linearPage = linear - (linear & 0xfffn);
-    const page = this.#pages.get(number)?.find((p) => p.entries.has(key) && p.linear === linearPage);
-    if (page !== undefined && this.#verify(page)) {
+    // All of them, whatever is looked for: translating more of a page takes its bytes for those of what it has already.
+    const pages = this.#pages.get(number) ?? [];
+    const current = pages.filter((p) => this.#verify(p)).length === pages.length;
+    const page = current ? pages.find((p) => p.entries.has(key) && p.linear === linearPage) : undefined;
+    if (page !== undefined) {
       const entry = page.entries.get(key) as Entry;
       this.#remember(linear, entry);
       return entry;
