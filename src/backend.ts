@@ -21,6 +21,8 @@ export interface Capabilities {
   readonly translate: boolean;
   /** Whether `maxInstructions` bounds a run. */
   readonly instructionCount: boolean;
+  /** Whether time and random numbers follow from the guest alone, and can be chosen: `clock` and `seed`. Absent: no. */
+  readonly deterministic?: boolean;
   /** What the engine itself reports, by its own names, e.g. `KVM_CAP_NR_VCPUS: 2`. For people; code asks the fields above. */
   readonly raw: Readonly<Record<string, number>>;
 }
@@ -43,7 +45,14 @@ export interface BackendVmOptions {
   pit?: boolean;
   /** RDMSR and WRMSR to deliver as exits. Default `none`: the engine answers or raises #GP. */
   msrExits?: MsrExitPolicy;
+  /** What the guest's time-stamp counter and timers follow. Default: instructions where the engine counts them. */
+  clock?: GuestClock;
+  /** Where RDRAND and RDSEED begin, 0 to 2⁶⁴ − 1, where the engine is deterministic. */
+  seed?: bigint;
 }
+
+/** `instructions`: one nanosecond each, so that a guest always sees the same time. `host`: the time that passes here. */
+export type GuestClock = "instructions" | "host";
 
 /** Which MSR accesses become exits: those the engine does not know or refuses, and the listed ranges in any case. */
 export interface MsrExitPolicy {

@@ -8,6 +8,7 @@ export type {
   CpuidEntry,
   DebugRequest,
   FaultRecord,
+  GuestClock,
   HostMemory,
   MemoryOptions,
   MsrExitPolicy,

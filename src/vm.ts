@@ -1,4 +1,4 @@
-import type { Backend, BackendVm, CpuidEntry, MemoryOptions, MsrExitPolicy } from "./backend.ts";
+import type { Backend, BackendVm, CpuidEntry, GuestClock, MemoryOptions, MsrExitPolicy } from "./backend.ts";
 import { Bus } from "./bus.ts";
 import { type CpuidOverrides, overrideCpuid } from "./cpuid.ts";
 import type { IrqLine } from "./device.ts";
@@ -19,6 +19,10 @@ export interface VmOptions extends MemoryOptions {
   pit?: boolean;
   /** RDMSR and WRMSR to deliver as exits. */
   msrExits?: MsrExitPolicy;
+  /** What the guest's time-stamp counter and timers follow. Default: `instructions` on a deterministic backend, else `host`. */
+  clock?: GuestClock;
+  /** Where RDRAND and RDSEED begin on a deterministic backend: the same seed, the same numbers. 0 to 2⁶⁴ − 1. */
+  seed?: bigint | number;
 }
 
 export interface VcpuOptions {
@@ -59,17 +63,24 @@ export class Vm implements Disposable {
 
   /**
    * @param owned Disposed after the VM: the backend, when `createVm()` opened it for this VM alone.
-   * @throws {RangeError} for memory that is negative or no page multiple.
+   * @throws {RangeError} for memory that is negative or no page multiple, or a seed out of range.
    * @throws {CapabilityError} for what the backend lacks.
    * @throws {SyscallError} when the host refuses.
    */
   constructor(backend: Backend, options: VmOptions = {}, owned?: Disposable) {
-    const { irqchip = "none", pit = false, msrExits } = options;
+    const { irqchip = "none", pit = false, msrExits, clock } = options;
     checkCapabilities(backend, options);
+    const seed = checkedSeed(options.seed);
     this.backend = backend;
     this.#irqchip = irqchip;
     this.#owned = owned;
-    this.#engine = backend.createVm({ irqchip, pit, ...(msrExits === undefined ? {} : { msrExits }) });
+    this.#engine = backend.createVm({
+      irqchip,
+      pit,
+      ...(msrExits === undefined ? {} : { msrExits }),
+      ...(clock === undefined ? {} : { clock }),
+      ...(seed === undefined ? {} : { seed }),
+    });
     this.memory = new GuestMemory(this.#engine, backend);
     try {
       addRam(this.memory, options.memoryBytes ?? DEFAULT_MEMORY_BYTES, options);
@@ -230,7 +241,7 @@ function checkCapabilities(backend: Backend, options: VmOptions): void {
   const need = (wanted: boolean, has: boolean, what: string, remedy: string): void => {
     if (wanted && !has) throw new CapabilityError(name, what, { remedy });
   };
-  const { irqchip = "none", pit = false, msrExits } = options;
+  const { irqchip = "none", pit = false, msrExits, clock, seed } = options;
   need(
     irqchip !== "none",
     capabilities.irqchip,
@@ -239,9 +250,21 @@ function checkCapabilities(backend: Backend, options: VmOptions): void {
   );
   need(pit, capabilities.pit, "in-kernel PIT", "leave pit out");
   need(msrExits !== undefined, capabilities.msrExits, "MSR exits", "leave msrExits out");
+  const deterministic = capabilities.deterministic ?? false;
+  need(clock === "instructions", deterministic, "a clock of instructions", "leave clock out, or use the soft backend");
+  need(seed !== undefined, deterministic, "a seed of random numbers", "leave seed out, or use the soft backend");
   need(msrExits?.filter !== undefined, capabilities.msrFilter, "MSR filter", "use { invalid: true } alone");
   if (pit && irqchip !== "full")
     throw new TypeError('Cannot create a PIT without its interrupt controller: add irqchip: "full"');
+}
+
+function checkedSeed(seed: bigint | number | undefined): bigint | undefined {
+  if (seed === undefined) return undefined;
+  const whole = typeof seed === "bigint" || Number.isSafeInteger(seed);
+  if (!whole || BigInt.asUintN(64, BigInt(seed)) !== BigInt(seed)) {
+    throw new RangeError(`Cannot take ${seed} as a seed: use a whole number from 0 to 2 ** 64 - 1`);
+  }
+  return BigInt(seed);
 }
 
 function addRam(memory: GuestMemory, memoryBytes: number, options: MemoryOptions): void {

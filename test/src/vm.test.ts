@@ -55,6 +55,8 @@ describe("Vm options", () => {
     [{ irqchip: "full", pit: true }, { pit: false }, "in-kernel PIT"],
     [{ msrExits: { invalid: true } }, { msrExits: false }, "MSR exits"],
     [{ msrExits: { filter: [] } }, { msrFilter: false }, "MSR filter"],
+    [{ clock: "instructions" }, {}, "a clock of instructions"],
+    [{ seed: 1 }, {}, "a seed of random numbers"],
   ];
   for (const [options, changes, capability] of REFUSED) {
     test(`${JSON.stringify(options)} is refused by name where the backend lacks it, before an engine is made`, () => {
@@ -64,6 +66,18 @@ describe("Vm options", () => {
       expect(backend.vms).toEqual([]);
     });
   }
+
+  test("a seed is a whole number from 0 to 2 ** 64 - 1, and the host's clock is there on every backend", () => {
+    const backend = new FakeBackend({ deterministic: true });
+    for (const seed of [-1, 0.5, Number.NaN, 2 ** 60, -1n, 1n << 64n]) {
+      expect(() => new Vm(backend, { seed })).toThrow(RangeError);
+    }
+    expect(backend.vms).toEqual([]);
+    for (const options of [{ seed: 0 }, { seed: (1n << 64n) - 1n }, { clock: "instructions" }] as const) {
+      new Vm(backend, options)[Symbol.dispose]();
+    }
+    new Vm(new FakeBackend(), { clock: "host" })[Symbol.dispose]();
+  });
 
   test("a PIT without the full irqchip is refused", () => {
     for (const irqchip of ["none", "split"] as const) {

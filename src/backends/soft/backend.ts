@@ -17,6 +17,7 @@ const CAPABILITIES: Capabilities = {
   hardwareBreakpoints: true,
   translate: true,
   instructionCount: true,
+  deterministic: true,
   raw: {},
 };
 

@@ -6,7 +6,7 @@ import { lowOf } from "./access.ts";
 import { Translations } from "./code/translations.ts";
 import { Cpu } from "./cpu.ts";
 import { collectGarbage, noteGarbage } from "./garbage.ts";
-import { plainHelpers, systemHelpers } from "./helpers.ts";
+import { plainHelpers, type SystemHelper, systemHelpers } from "./helpers.ts";
 import type { VcpuInterruptState, VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Processor } from "./processor.ts";
 import { SoftRegisters } from "./register-access.ts";
@@ -19,6 +19,8 @@ const PART = { state: "state", msrs: "msrs", interrupts: "interrupts" } as const
 /** The architectural part of the state: everything in front of scratch, TLB and jump cache. */
 const SAVED_BYTES = State.scratch;
 
+/** Odd, and far from the generator's own step. */
+const RANDOM_STREAM = 0xd134_2543_de82_ef95n;
 /** What an exit leaves to the collector, measured, and how many exits are noted at once. */
 const EXIT_BYTES = 256;
 const EXITS_PER_NOTE = 1 << 16;
@@ -48,6 +50,10 @@ export class SoftVcpu implements BackendVcpu {
     this.cpu = cpu;
     cpu.cpuidTable = options.cpuid ?? vm.engine.cpuid;
     cpu.msrPolicy = vm.msrPolicy;
+    cpu.msrs.hostClock = vm.hostClock;
+    if (vm.seed !== undefined) cpu.random = vm.seed;
+    // Each processor has numbers of its own.
+    cpu.random = BigInt.asUintN(64, cpu.random ^ (BigInt(id) * RANDOM_STREAM));
     reset(cpu);
     this.#code = new Translations(cpu, vm.engine, imports(cpu, vm));
     this.#processor = new Processor(cpu, this.#code);
@@ -76,11 +82,7 @@ export class SoftVcpu implements BackendVcpu {
 
   run(): Exit {
     this.#alive();
-    if (++this.#exitsSinceNote === EXITS_PER_NOTE) {
-      this.#exitsSinceNote = 0;
-      noteGarbage(EXITS_PER_NOTE * EXIT_BYTES);
-      collectGarbage();
-    }
+    this.#noteExit();
     if (this.#interrupts === undefined) return this.#processor.run();
     this.#interrupts.enter();
     try {
@@ -89,6 +91,25 @@ export class SoftVcpu implements BackendVcpu {
       this.#interrupts.leave();
     }
   }
+  answerWith(answer: (exit: Exit) => boolean): void {
+    const interrupts = this.#interrupts;
+    this.#processor.answer = (exit) => {
+      this.#noteExit();
+      // Time stands still while devices work, as it does between two runs.
+      interrupts?.leave();
+      const answered = answer(exit);
+      interrupts?.enter();
+      return answered;
+    };
+  }
+
+  #noteExit(): void {
+    if (++this.#exitsSinceNote < EXITS_PER_NOTE) return;
+    this.#exitsSinceNote = 0;
+    noteGarbage(EXITS_PER_NOTE * EXIT_BYTES);
+    collectGarbage();
+  }
+
   setDeadline(deadlineMs: number | undefined): void {
     this.#processor.setDeadline(deadlineMs);
   }
@@ -148,7 +169,7 @@ export class SoftVcpu implements BackendVcpu {
     const state = new Uint8Array(cpu.view.buffer, cpu.view.byteOffset, SAVED_BYTES).slice();
     const msrs = {
       values: [...cpu.msrs.values].map(([index, value]) => [index, value.toString()]),
-      tscOffset: cpu.msrs.tscOffset.toString(),
+      tsc: cpu.msrs.tsc.toString(),
       retired: cpu.instructions,
       random: cpu.random.toString(),
       events: this.registers.readEvents(),
@@ -170,7 +191,7 @@ export class SoftVcpu implements BackendVcpu {
     const cpu = this.cpu;
     const read = JSON.parse(new TextDecoder().decode(msrs)) as {
       values: [number, string][];
-      tscOffset: string;
+      tsc: string;
       retired: number;
       random: string;
       events: Parameters<RegisterAccess["writeEvents"]>[0];
@@ -180,10 +201,10 @@ export class SoftVcpu implements BackendVcpu {
     new Uint8Array(cpu.view.buffer, cpu.view.byteOffset, SAVED_BYTES).set(state);
     cpu.msrs.values.clear();
     for (const [index, value] of read.values) cpu.msrs.values.set(index, BigInt(value));
-    cpu.msrs.tscOffset = BigInt(read.tscOffset);
     cpu.random = BigInt(read.random);
     cpu.retired = read.retired;
     cpu.set(State.budget, 0);
+    cpu.msrs.tsc = BigInt(read.tsc);
     cpu.flushTlb();
     cpu.changeMode();
     cpu.debugChanged();
@@ -226,7 +247,8 @@ function imports(cpu: Cpu, vm: SoftVm): Record<string, WebAssembly.Memory | WebA
     checkSegment: (offset: number, info: number) => access.checkSegment(offset, info),
   };
   for (const [name, helper] of Object.entries(systemHelpers)) {
-    all[`helper:${name}`] = (...args: number[]) => callSystem(cpu, helper, args);
+    // At most four arguments, and no array of them: this is the way of every port access.
+    all[`helper:${name}`] = (a: number, b: number, c: number, d: number) => callSystem(cpu, helper, a, b, c, d);
   }
   for (const [name, helper] of Object.entries(plainHelpers)) {
     all[`helper:${name}`] = (...args: number[]) => helper(cpu, ...args);
@@ -235,7 +257,7 @@ function imports(cpu: Cpu, vm: SoftVm): Record<string, WebAssembly.Memory | WebA
 }
 
 /** RIP goes behind the instruction before its helper runs, and back when it is not done. */
-function callSystem(cpu: Cpu, helper: (cpu: Cpu, ...args: number[]) => number, args: readonly number[]): number {
+function callSystem(cpu: Cpu, helper: SystemHelper, a: number, b: number, c: number, d: number): number {
   const { i32 } = cpu;
   const at = State.rip >> 2;
   const low = i32[at] as number;
@@ -246,7 +268,7 @@ function callSystem(cpu: Cpu, helper: (cpu: Cpu, ...args: number[]) => number, a
   const { bits } = cpu.mode;
   i32[at] = bits === 16 ? next & 0xffff : next | 0;
   if (bits === 64 && next > 0xffff_ffff) i32[at + 1] = (high + 1) | 0;
-  const status = helper(cpu, ...args);
+  const status = helper(cpu, a, b, c, d);
   if (status === 0) {
     i32[State.budget >> 2] = (i32[State.budget >> 2] as number) - 1;
     return 0;

@@ -9,6 +9,7 @@ import type {
 import { CapabilityError, DisposedError } from "../../errors.ts";
 import { CodeTracker } from "./code/tracker.ts";
 import type { SoftEngine } from "./engine.ts";
+import { HostClock } from "./host-clock.ts";
 import type { Irqchip } from "./irqchip/irqchip.ts";
 import type { ModeTable } from "./modes.ts";
 import { GuestRam, MAX_VCPUS } from "./ram.ts";
@@ -18,7 +19,7 @@ const NO_IRQCHIP = 'create the VM with { irqchip: "full" }, or inject with vcpu.
 const NO_SPLIT = 'use { irqchip: "full" }, which takes signalMsi() too, or the kvm backend';
 
 /** The interrupt controllers, a dozen modules: loaded by the first VM that has them. */
-function openIrqchip(options: { pit: boolean }): Irqchip {
+function openIrqchip(options: { pit: boolean; hostClock: HostClock | undefined }): Irqchip {
   const { Irqchip } = require("./irqchip/irqchip.ts") as typeof import("./irqchip/irqchip.ts");
   return new Irqchip(options);
 }
@@ -30,6 +31,9 @@ export class SoftVm implements BackendVm {
   readonly tracker = new CodeTracker();
   readonly modes: ModeTable = new Map();
   readonly msrPolicy: MsrExitPolicy | undefined;
+  /** What time-stamp counters and timers follow instead of instructions, where asked for. */
+  readonly hostClock: HostClock | undefined;
+  readonly seed: bigint | undefined;
   /** PIC, I/O APIC, local APICs and PIT, where asked for. */
   readonly irqchip: Irqchip | undefined;
   readonly #vcpus = new Map<number, SoftVcpu>();
@@ -39,7 +43,9 @@ export class SoftVm implements BackendVm {
     const { irqchip = "none", pit = false } = options;
     if (irqchip === "split") throw new CapabilityError("soft", 'irqchip "split"', { remedy: NO_SPLIT });
     if (pit && irqchip === "none") throw new CapabilityError("soft", "a PIT without irqchip", { remedy: NO_IRQCHIP });
-    this.irqchip = irqchip === "full" ? openIrqchip({ pit }) : undefined;
+    this.hostClock = options.clock === "host" ? new HostClock() : undefined;
+    this.seed = options.seed;
+    this.irqchip = irqchip === "full" ? openIrqchip({ pit, hostClock: this.hostClock }) : undefined;
     this.engine = engine;
     this.msrPolicy = options.msrExits;
   }

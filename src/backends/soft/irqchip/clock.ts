@@ -10,6 +10,8 @@ export interface ClockedCpu {
  * time-stamp counter, which counts instructions too, keeps step with the timers at 1 GHz.
  */
 export class VirtualClock {
+  /** Nobody needs to wait for it. */
+  readonly passesByItself = false;
   readonly #cpus = new Set<ClockedCpu>();
   #running: ClockedCpu | undefined;
   /** Time, and instructions of the running vCPU, when it was entered. */

@@ -1,4 +1,5 @@
 import type { Cpu } from "../cpu.ts";
+import type { HostClock } from "../host-clock.ts";
 import { VirtualClock } from "./clock.ts";
 import { type InterruptSink, VcpuInterrupts } from "./interrupts.ts";
 import { IOAPIC_BASE, IOAPIC_BYTES, IOAPIC_PINS, IoApic } from "./ioapic.ts";
@@ -17,13 +18,15 @@ const TIMER_GSI = 0;
  * routing (virt/kvm, "KVM_SET_GSI_ROUTING" in Documentation/virt/kvm/api.rst, Linux v6.1).
  */
 export class Irqchip {
-  readonly clock = new VirtualClock();
+  readonly clock: VirtualClock | HostClock;
   readonly pic = new PicPair();
   readonly ioapic = new IoApic((message) => this.deliver(message));
   readonly pit: Pit8254 | undefined;
   #units: readonly VcpuInterrupts[] = [];
 
-  constructor(options: { pit: boolean }) {
+  /** @param options.hostClock Time that passes by itself, instead of with instructions. */
+  constructor(options: { pit: boolean; hostClock?: HostClock | undefined }) {
+    this.clock = options.hostClock ?? new VirtualClock();
     this.pit = options.pit ? new Pit8254({ now: () => this.clock.now, pulse: () => this.#timerPulse() }) : undefined;
   }
 

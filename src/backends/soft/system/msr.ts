@@ -5,7 +5,7 @@ import { SegIndex, State } from "../state.ts";
 
 /** Architectural MSRs that are plain storage, with the bits that may be set. */
 const STORED = new Map<number, bigint>([
-  [0x1b, 0xff_ffff_fd00n], // IA32_APIC_BASE
+  [0x1b, 0xff_ffff_f900n], // IA32_APIC_BASE, without EXTD: there is no x2APIC
   [0x3a, 0xffn], // IA32_FEATURE_CONTROL
   [0x3b, (1n << 64n) - 1n], // IA32_TSC_ADJUST
   [0x8b, 0n], // IA32_BIOS_SIGN_ID
@@ -44,8 +44,10 @@ export const MSR = {
 export class Msrs {
   readonly values = new Map<number, bigint>();
   readonly #cpu: Cpu;
-  /** Added to the instruction count for the time-stamp counter. */
+  /** Added to the clock for the time-stamp counter. */
   tscOffset = 0n;
+  /** Nanoseconds; undefined for one per instruction. */
+  hostClock: { readonly now: number } | undefined;
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu;
@@ -53,9 +55,16 @@ export class Msrs {
     this.values.set(MSR.APIC_BASE, 0xfee0_0000n | (cpu.id === 0 ? 0x100n : 0n));
   }
 
-  /** The virtual time-stamp counter: one per instruction. */
+  /** The time-stamp counter: one per instruction, or per nanosecond of the host's time. */
   get tsc(): bigint {
-    return BigInt.asUintN(64, BigInt(this.#cpu.instructions) + this.tscOffset);
+    return BigInt.asUintN(64, this.#ticks + this.tscOffset);
+  }
+  set tsc(value: bigint) {
+    this.tscOffset = value - this.#ticks;
+  }
+
+  get #ticks(): bigint {
+    return BigInt(this.hostClock?.now ?? this.#cpu.instructions);
   }
 
   read(index: number): bigint | undefined {
@@ -80,7 +89,7 @@ export class Msrs {
     const cpu = this.#cpu;
     switch (index) {
       case MSR.TSC:
-        this.tscOffset = value - BigInt(cpu.instructions);
+        this.tsc = value;
         return true;
       case MSR.EFER:
         return this.#writeEfer(value);

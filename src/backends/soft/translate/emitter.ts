@@ -472,9 +472,9 @@ export class RegionEmitter implements Emit, Leaving {
     this.#storeRegion();
     c.op(Op.return);
     c.end();
-    // The instruction is retired: take the block's instructions off again.
+    // The helper has counted this instruction: take the rest of the block off again.
     this.loadState(Mem.i32_load, State.budget);
-    c.i32(this.#remaining);
+    c.i32(this.#remaining - 1);
     c.op(Op.i32_sub);
     const left = this.temp(Type.i32);
     c.set(left);
