@@ -1,4 +1,3 @@
-import { dispatch } from "./dispatch.ts";
 import { DisposedError } from "./errors.ts";
 import type { Exit, ExitOf } from "./exit.ts";
 import { checkLimits, deadlineOf, type RunLimits } from "./limits.ts";
@@ -109,10 +108,11 @@ async function* stepsOf(
         if (vm.outcome !== undefined) return result(vm.outcome);
         if (signal?.aborted) return result({ kind: "aborted" });
         if (exits >= maxExits) return result({ kind: "maxExits" });
-        exit = vcpu.enter();
+        const driven = vcpu.drive(maxExits - exits, signal);
+        exit = driven.exit;
+        exits += driven.exits;
         if (exit.kind === "interrupted") break;
-        exits++;
-        if (dispatch(exit, vm)) continue;
+        if (driven.answered) continue;
         if (awaited) vcpu.setDeadline(undefined);
         yield { exit, vcpu };
         if (vm.disposed) throw new DisposedError("VM");

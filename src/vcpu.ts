@@ -20,6 +20,24 @@ export interface VcpuOwner extends Buses {
   readonly stopped: boolean;
 }
 
+/** A run loop at work. */
+interface Drive {
+  /** Exits it wants at most. */
+  readonly most: number;
+  readonly signal: AbortSignal | undefined;
+  exits: number;
+}
+
+/** What one turn of a run loop came to. */
+export interface Driven {
+  /** The last exit. */
+  readonly exit: Exit;
+  /** Exits of this turn, those that devices answered included, `interrupted` left out. */
+  readonly exits: number;
+  /** Whether a device answered the last one. */
+  readonly answered: boolean;
+}
+
 /** Code to run: what `asm` makes, or any bytes with the address they were made for. */
 export interface Loadable {
   readonly bytes: Uint8Array;
@@ -54,6 +72,10 @@ export class Vcpu implements Disposable {
   #windowWanted = false;
   #engine: BackendVcpu | undefined;
   #exits = 0;
+  /** What became of the exit that the engine is about to return. */
+  #shown: "no" | "observed" | "answered" = "no";
+  /** The run loop that the engine may go on for while devices answer. */
+  #drive: Drive | undefined;
   /** The script wrote system registers before the first run: nothing but a check tells what is wrong with them. */
   #unchecked = false;
 
@@ -64,6 +86,7 @@ export class Vcpu implements Disposable {
     this.registers = new Registers(engine.registers, () => {
       this.#unchecked = this.#exits === 0;
     });
+    engine.answerWith?.((exit) => this.#answer(exit));
   }
 
   /** Exits since this vCPU was made. */
@@ -91,9 +114,29 @@ export class Vcpu implements Disposable {
       if (this.#pending.length > 0) this.#deliver(engine);
       const exit = this.#runEngine(engine);
       if (exit.kind === "irqWindow" && this.#pending.length > 0 && !this.#windowWanted) continue;
-      this.#exits++;
-      for (const observer of this.#owner.observers) observer(exit, this);
+      if (this.#shown === "no") this.#observe(exit);
       return exit;
+    }
+  }
+
+  /**
+   * Enters for a run loop and lets devices answer: on an engine that can, up to `most` exits before it comes back, so that
+   * an exit costs a call and not a round.
+   */
+  drive(most: number, signal?: AbortSignal): Driven {
+    const outer = this.#drive;
+    const drive: Drive = { most, signal, exits: 0 };
+    this.#drive = drive;
+    try {
+      const exit = this.enter();
+      const shown = this.#shown;
+      if (shown === "no" && exit.kind !== "interrupted") drive.exits++;
+      const answered = shown === "answered" || (shown === "no" && dispatch(exit, this.#owner));
+      return { exit, exits: drive.exits, answered };
+    } finally {
+      // A device may run its vCPU itself.
+      this.#drive = outer;
+      this.#shown = "no";
     }
   }
 
@@ -122,13 +165,36 @@ export class Vcpu implements Disposable {
   }
 
   #runOn(maxExits: number, signal: AbortSignal | undefined): Exit {
-    for (let left = maxExits; ; left--) {
+    for (let left = maxExits; ; ) {
       if (left <= 0) return { kind: "interrupted", by: "maxExits" };
       if (signal?.aborted) return { kind: "interrupted", by: "abort" };
-      const exit = this.enter();
-      if (!dispatch(exit, this.#owner)) return exit;
+      const { exit, exits, answered } = this.drive(left, signal);
+      if (!answered) return exit;
+      left -= exits;
       if (this.#owner.stopped) return { kind: "interrupted", by: "kick" };
     }
+  }
+
+  #observe(exit: Exit): void {
+    this.#exits++;
+    for (const observer of this.#owner.observers) observer(exit, this);
+  }
+
+  /** Lets a device answer while the engine holds on; true when the guest may go on without the run loop. */
+  #answer(exit: Exit): boolean {
+    const drive = this.#drive;
+    if (drive === undefined) return false;
+    drive.exits++;
+    this.#observe(exit);
+    // What the device does with this vCPU is no part of this loop.
+    this.#drive = undefined;
+    const answered = dispatch(exit, this.#owner);
+    this.#drive = drive;
+    this.#shown = answered ? "answered" : "observed";
+    if (!answered || drive.exits >= drive.most || this.#owner.stopped || drive.signal?.aborted) return false;
+    if (this.#pending.length > 0 || this.#engine === undefined) return false;
+    this.#shown = "no";
+    return true;
   }
 
   /**

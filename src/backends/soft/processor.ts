@@ -14,6 +14,8 @@ import { SITE_JUMP, SITE_SYSTEM } from "./translate/site.ts";
 /** Instructions between two looks at the clock: from the first slice up, as they turn out to take less than a millisecond. */
 const FIRST_SLICE = 10_000;
 const LAST_SLICE = 4_000_000;
+/** Turns of the run loop without a look at the clock, while fewer than `FIRST_SLICE` instructions were executed. */
+const LOOK_AFTER = 8;
 /** Without a clock to look at: slices end all the same, to see where the guest is. */
 const UNTIMED_SLICE = 8_000_000;
 const UNBOUNDED = 0x3fff_ffff;
@@ -28,6 +30,12 @@ export class Processor {
   #deadline: number | undefined;
   #limit: number | undefined;
   #slice = FIRST_SLICE;
+  /** The last slice ended as its instructions were used up. */
+  #sliceFull = false;
+  /** Turns until the clock is asked again; when, and after how many instructions, it was asked last. */
+  #looksLeft = 0;
+  #lookedMs = 0;
+  #lookedAt = 0;
   #kicked = false;
   #windowWanted = false;
   /** The instruction at RIP has an MMIO answer waiting. */
@@ -35,6 +43,8 @@ export class Processor {
   queuedInterrupt: number | undefined;
   queuedNmi = false;
   queuedException: { vector: number; errorCode: number | undefined } | undefined;
+  /** Answers PIO and MMIO exits while the run goes on, when it can. */
+  answer: (exit: Exit) => boolean = () => false;
   /** This vCPU's part of the irqchip, where the VM has one. */
   interrupts: VcpuInterrupts | undefined;
   #request: DebugRequest = {};
@@ -52,6 +62,7 @@ export class Processor {
 
   setDeadline(deadlineMs: number | undefined): void {
     this.#deadline = deadlineMs;
+    this.#looksLeft = 0;
   }
   setInstructionLimit(count: number | undefined): void {
     this.#limit = count === undefined ? undefined : this.#cpu.instructions + count;
@@ -129,7 +140,10 @@ export class Processor {
     for (;;) {
       exit ??= this.#event() ?? this.#advance();
       if (exit === undefined) continue;
-      if (this.interrupts === undefined || !this.interrupts.absorb(exit)) return exit;
+      if (this.interrupts?.absorb(exit) !== true) {
+        if (!isAccess(exit) || !this.answer(exit)) return exit;
+        this.#code.beginRun();
+      }
       exit = this.#resume();
     }
   }
@@ -203,9 +217,7 @@ export class Processor {
 
   #advance(): Exit | undefined {
     const cpu = this.#cpu;
-    if (this.#deadline !== undefined && performance.now() >= this.#deadline && !this.#restart) {
-      return interrupted("timeout");
-    }
+    if (this.#deadline !== undefined && !this.#restart && this.#timeIsUp(this.#deadline)) return interrupted("timeout");
     let left = this.#limit === undefined ? UNBOUNDED : this.#limit - cpu.instructions;
     if (left <= 0 && !this.#restart) return interrupted("maxInstructions");
     const open = (cpu.get(State.eflags) & EFLAGS.IF) !== 0;
@@ -225,13 +237,32 @@ export class Processor {
       (cpu.inShadow && (this.#windowWanted || this.queuedNmi));
     if (single) return this.#step();
     if (this.#deadline === undefined) return this.#runSlice(Math.min(left, UNTIMED_SLICE));
-    const started = performance.now();
+    const started = this.#looksLeft === LOOK_AFTER ? this.#lookedMs : undefined;
     const exit = this.#runSlice(Math.min(left, this.#slice));
-    if (exit === undefined) this.#adaptSlice(performance.now() - started);
+    if (this.#sliceFull) this.#adaptSlice(started);
     return exit;
   }
 
-  #adaptSlice(elapsedMs: number): void {
+  /**
+   * Asks the clock where time may have passed, since asking costs as much as an exit does: behind a slice that was used
+   * up, and else after some exits or instructions.
+   */
+  #timeIsUp(deadlineMs: number): boolean {
+    const { retired } = this.#cpu;
+    if (this.#looksLeft > 0 && retired - this.#lookedAt < FIRST_SLICE) {
+      this.#looksLeft--;
+      return false;
+    }
+    this.#looksLeft = LOOK_AFTER;
+    this.#lookedAt = retired;
+    this.#lookedMs = performance.now();
+    return this.#lookedMs >= deadlineMs;
+  }
+
+  #adaptSlice(startedMs: number | undefined): void {
+    this.#looksLeft = 0;
+    if (startedMs === undefined) return;
+    const elapsedMs = performance.now() - startedMs;
     if (elapsedMs < 0.5) this.#slice = Math.min(this.#slice * 2, LAST_SLICE);
     else if (elapsedMs > 2) this.#slice = Math.max(this.#slice / 2, FIRST_SLICE);
   }
@@ -260,6 +291,7 @@ export class Processor {
     const cpu = this.#cpu;
     cpu.sliceBudget = budget;
     cpu.set(State.budget, budget);
+    this.#sliceFull = false;
     let again = true;
     while (again) {
       const entry = this.#entry();
@@ -274,7 +306,8 @@ export class Processor {
       entry.run(entry.block);
       again = this.#left();
     }
-    if (cpu.get(State.budget) < 64 && cpu.pending === undefined && budget >= FIRST_SLICE) this.#consolidate();
+    this.#sliceFull = cpu.get(State.budget) < BLOCK_INSTRUCTIONS && cpu.pending === undefined;
+    if (this.#sliceFull && budget >= FIRST_SLICE) this.#consolidate();
     this.#settle();
     return this.#pending();
   }
@@ -502,6 +535,10 @@ export class Processor {
     const host = slot.host + (gpa - slot.gpa);
     return cpu.ram.bytes.subarray(host, host + count);
   }
+}
+
+function isAccess({ kind }: Exit): boolean {
+  return kind === "pioOut" || kind === "pioIn" || kind === "mmioWrite" || kind === "mmioRead";
 }
 
 function interrupted(by: InterruptedBy): Exit {

@@ -37,7 +37,7 @@ function setAccumulator(cpu: Cpu, bytes: number, data: Uint8Array): void {
 export function portIn(cpu: Cpu, wide: number, size: number): number {
   const port = wide & 0xffff;
   if (!allowed(cpu, port, size)) return 1;
-  const exit = { kind: "pioIn" as const, port, size: size as PioSize, count: 1, data: new Uint8Array(size).fill(0xff) };
+  const exit = { kind: "pioIn" as const, port, size: size as PioSize, count: 1, data: cpu.portData(size).fill(0xff) };
   const next = cpu.rip;
   cpu.exits.push(exit);
   cpu.pending = { kind: "exit" };
@@ -53,9 +53,14 @@ export function portIn(cpu: Cpu, wide: number, size: number): number {
 export function portOut(cpu: Cpu, wide: number, size: number): number {
   const port = wide & 0xffff;
   if (!allowed(cpu, port, size)) return 1;
-  const data = new Uint8Array(size);
+  const data = cpu.portData(size);
   const value = cpu.gpr32(0);
-  for (let i = 0; i < size; i++) data[i] = value >>> (i * 8);
+  data[0] = value;
+  if (size > 1) data[1] = value >>> 8;
+  if (size > 2) {
+    data[2] = value >>> 16;
+    data[3] = value >>> 24;
+  }
   cpu.exits.push({ kind: "pioOut", port, size: size as PioSize, count: 1, data });
   return 0;
 }
@@ -146,7 +151,7 @@ function portStringIn(cpu: Cpu, s: PortString, port: number, count: bigint, here
 }
 
 function portStringOut(cpu: Cpu, s: PortString, port: number, here: bigint, next: bigint): number {
-  const data = new Uint8Array(s.bytes);
+  const data = cpu.portData(s.bytes);
   if (!cpu.readMemory(s.segment, masked(cpu, 6, s.addressBits), data)) return 1;
   cpu.exits.push({ kind: "pioOut", port, size: s.bytes as PioSize, count: 1, data });
   finishString(cpu, s, 1, here, next);
