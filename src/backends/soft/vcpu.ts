@@ -22,7 +22,7 @@ const SAVED_BYTES = State.scratch;
 /** Odd, and far from the generator's own step. */
 const RANDOM_STREAM = 0xd134_2543_de82_ef95n;
 /** What an exit leaves to the collector, measured, and how many exits are noted at once. */
-const EXIT_BYTES = 256;
+const EXIT_BYTES = 96;
 const EXITS_PER_NOTE = 1 << 16;
 
 /** One virtual processor of the software CPU. */

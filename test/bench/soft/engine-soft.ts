@@ -12,13 +12,27 @@ using vm = new Vm(backend, { memoryBytes: MEMORY_BYTES });
 using vcpu = vm.createVcpu();
 bootGuest(vcpu.access, vm.memory, loadGuest(readFileSync(image), { file: image, memoryBytes: MEMORY_BYTES }));
 const rounds = new RoundListener((line) => console.log(line));
-while (!rounds.done) {
-  const exit = vcpu.run();
-  if (exit.kind === "pioOut") {
-    if (exit.port === 0xe9) rounds.byte(exit.data[0] as number);
-  } else {
-    console.log(`failed ${JSON.stringify(exit, (_, value) => (typeof value === "bigint" ? `${value}` : value))}`);
-    break;
-  }
+const device = (name: string, write: (value: number) => void) => ({
+  name,
+  read: () => {},
+  write: (_offset: number, data: Uint8Array) => write(data[0] as number),
+});
+// As v86 has them: handlers of ports, called without a way round a script.
+vm.pio.map(
+  0x80,
+  1,
+  device("storm", () => {}),
+);
+vm.pio.map(
+  0xe9,
+  1,
+  device("rounds", (value) => {
+    rounds.byte(value);
+    if (rounds.done) vm.stop();
+  }),
+);
+const exit = vcpu.run();
+if (!rounds.done) {
+  console.log(`failed ${JSON.stringify(exit, (_, value) => (typeof value === "bigint" ? `${value}` : value))}`);
 }
 console.log(`rss ${process.memoryUsage().rss}`);
