@@ -1,5 +1,6 @@
 import { type Arguments, type OptionSpec, parseArguments } from "./arguments.ts";
-import { type BootPlan, CONSOLES, FORMATS, IRQCHIPS, type MachineSettings } from "./boot-plan.ts";
+import type { BootPlan, MachineSettings } from "./boot-plan.ts";
+import type { Issue } from "./machine-schema.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const BOOT_OPTIONS: readonly OptionSpec[] = [
@@ -33,7 +34,22 @@ export const BOOT_OPTIONS: readonly OptionSpec[] = [
   { name: "help", short: "h", help: "this text" },
 ];
 
-type Parser<T> = (text: string) => T | undefined;
+/** Settings whose option takes one value, which the schema reads. */
+const TEXT_SETTINGS: readonly (keyof MachineSettings)[] = [
+  "backend",
+  "memory",
+  "mode",
+  "format",
+  "loadAddress",
+  "entry",
+  "stack",
+  "commandLine",
+  "timeout",
+  "maxExits",
+  "maxInstructions",
+  "irqchip",
+  "debugConsole",
+];
 
 /** @throws {UsageError} naming the option, what it takes and what it got. */
 export function bootPlan(args: readonly string[]): BootPlan | "help" {
@@ -79,60 +95,46 @@ function traceOf(parsed: Arguments): BootPlan["trace"] {
   throw new UsageError(`Cannot read --trace=${value}`, "write --trace or --trace=asm", "--trace");
 }
 
-/** Settings given as options; what is not given is not there. */
+/** Settings given as options, checked; what is not given is not there. */
 function settingsOf(parsed: Arguments): MachineSettings {
-  const quantity = require("./quantity.ts") as typeof import("./quantity.ts");
-  const { parseAddress, parseCount, parseDuration, parseSize } = quantity;
-  const settings: MachineSettings = {};
-  const put = <K extends keyof MachineSettings>(
-    key: K,
-    name: string,
-    parse: Parser<NonNullable<MachineSettings[K]>>,
-    form: string,
-  ): void => {
-    const text = last(parsed, name);
-    if (text === undefined) return;
-    const value = parse(text);
-    if (value === undefined) throw new UsageError(`Cannot read --${name} "${text}"`, `write ${form}`, `--${name}`);
-    settings[key] = value;
-  };
-  const choice = <T extends string>(names: readonly T[]): [Parser<T>, string] => [
-    (text) => names.find((name) => name === text),
-    names.join(", ").replace(/, ([^,]*)$/, " or $1"),
-  ];
-  put("memory", "memory", parseSize, quantity.SIZE_FORM);
-  put("loadAddress", "load-address", parseAddress, quantity.ADDRESS_FORM);
-  put("entry", "entry", parseAddress, quantity.ADDRESS_FORM);
-  put("stack", "stack", parseAddress, quantity.ADDRESS_FORM);
-  put("timeout", "timeout", parseDuration, quantity.DURATION_FORM);
-  put("maxExits", "max-exits", parseCount, quantity.COUNT_FORM);
-  put("maxInstructions", "max-instructions", parseCount, quantity.COUNT_FORM);
-  put("format", "format", ...choice(FORMATS));
-  put("debugConsole", "debug-console", ...choice(CONSOLES));
-  put("irqchip", "irqchip", ...irqchipChoice(choice(IRQCHIPS)));
-  if (parsed.options.has("mode")) {
-    put("mode", "mode", ...choice((require("../boot/mode.ts") as typeof import("../boot/mode.ts")).MODES));
+  const given = givenSettings(parsed);
+  if (Object.keys(given).length === 0) return {};
+  const { OPTIONS } = require("./machine-schema.ts") as typeof import("./machine-schema.ts");
+  const checked = OPTIONS.safeParse(given);
+  if (checked.success) return checked.data as MachineSettings;
+  const [issue] = checked.error.issues as [Issue];
+  const name = optionOf(String(issue.path[0]));
+  throw new UsageError(`Cannot read --${name} "${last(parsed, name)}"`, `write ${formOf(issue)}`, `--${name}`);
+}
+
+/** By setting; text as it was given. */
+function givenSettings(parsed: Arguments): Record<string, unknown> {
+  const given: Record<string, unknown> = {};
+  for (const setting of TEXT_SETTINGS) {
+    const text = last(parsed, optionOf(setting));
+    if (text !== undefined) given[setting] = text;
   }
-  if (parsed.options.has("backend")) {
-    const { BACKEND_NAMES } = require("../index.ts") as typeof import("../index.ts");
-    put("backend", "backend", ...choice(["auto", ...BACKEND_NAMES]));
-  }
-  put("commandLine", "command-line", (text) => text, "any text");
+  if (given.irqchip === "") given.irqchip = "full";
+  if (parsed.options.has("pit")) given.pit = true;
+  if (parsed.options.has("msr-exits")) given.msrExits = true;
   const modules = parsed.options.get("module");
-  if (modules !== undefined) settings.modules = modules;
-  if (parsed.options.has("pit")) settings.pit = true;
-  if (parsed.options.has("msr-exits")) settings.msrExits = true;
+  if (modules !== undefined) given.modules = modules;
   const cpuid = parsed.options.get("cpuid");
   if (cpuid !== undefined) {
     const { parseCpuidOption } = require("./cpuid-option.ts") as typeof import("./cpuid-option.ts");
-    settings.cpuid = parseCpuidOption(cpuid);
+    given.cpuid = parseCpuidOption(cpuid);
   }
-  return settings;
+  return given;
 }
 
-/** `--irqchip` alone means full. */
-function irqchipChoice<T extends string>([parse, form]: [Parser<T>, string]): [Parser<T>, string] {
-  return [(text) => parse(text === "" ? "full" : text), form];
+/** `loadAddress` is `--load-address`. */
+function optionOf(setting: string): string {
+  return setting.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** What an option takes, in words. */
+function formOf(issue: Issue): string {
+  return issue.code === "invalid_value" ? issue.values.join(", ").replace(/, ([^,]*)$/, " or $1") : issue.message;
 }
 
 function last(parsed: Arguments, name: string): string | undefined {

@@ -23,7 +23,7 @@ export interface MachineSettings {
   commandLine?: string;
   /** Files that a Multiboot kernel is given. */
   modules?: readonly string[];
-  /** Milliseconds; Infinity for none. */
+  /** Milliseconds; Infinity for none. In JSON a number means milliseconds too. */
   timeout?: number;
   maxExits?: number;
   /** On backends that count them. */

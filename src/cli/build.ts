@@ -69,7 +69,7 @@ async function bundle(
     bytecode: true,
     minify: true,
     // Large, and loaded on use.
-    external: ["iced-x86", "iced-x86/*", "zod", other],
+    external: ["iced-x86", "iced-x86/*", other],
     plugins: [plugin],
   });
   if (!success) throw new AggregateError(logs, `Cannot bundle ${name}`);

@@ -1,64 +1,8 @@
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { z } from "zod";
-import { MODES } from "../boot/mode.ts";
-import { BACKEND_NAMES, overrideCpuid } from "../index.ts";
-import { CONSOLES, FORMATS, IRQCHIPS, type MachineSettings } from "./boot-plan.ts";
-import {
-  ADDRESS_FORM,
-  COUNT_FORM,
-  DURATION_FORM,
-  parseAddress,
-  parseCount,
-  parseDuration,
-  parseSize,
-  SIZE_FORM,
-} from "./quantity.ts";
+import type { MachineSettings } from "./boot-plan.ts";
+import { type Issue, MACHINE, SETTINGS } from "./machine-schema.ts";
 import { UsageError } from "./usage-error.ts";
-
-// zod costs 12 ms to import: this file is loaded for --machine only.
-
-/** A whole number, or text that `parse` understands. */
-function quantity(parse: (text: string) => number | undefined, form: string) {
-  return z.unknown().transform((value, context) => {
-    const found = typeof value === "number" ? value : typeof value === "string" ? parse(value) : undefined;
-    if (found !== undefined && (found === Number.POSITIVE_INFINITY || (Number.isSafeInteger(found) && found >= 0))) {
-      return found;
-    }
-    context.addIssue({ code: "custom", message: form, input: value });
-    return z.NEVER;
-  });
-}
-
-const word32 = quantity(parseAddress, "a number from 0 to 0xffffffff, or text such as 0x10").refine(
-  (value) => value <= 0xffffffff,
-  { message: "a number from 0 to 0xffffffff" },
-);
-const cpuidValues = z.strictObject({ eax: word32, ebx: word32, ecx: word32, edx: word32 }).partial();
-const cpuidLeaf = z.string().refine(isLeaf, { message: "a leaf such as 0x80000008 or 7.0" });
-
-const schema = z
-  .strictObject({
-    guest: z.string(),
-    backend: z.enum(["auto", ...BACKEND_NAMES]),
-    memory: quantity(parseSize, SIZE_FORM),
-    mode: z.enum(MODES),
-    format: z.enum(FORMATS),
-    loadAddress: quantity(parseAddress, ADDRESS_FORM),
-    entry: quantity(parseAddress, ADDRESS_FORM),
-    stack: quantity(parseAddress, ADDRESS_FORM),
-    commandLine: z.string(),
-    modules: z.array(z.string()),
-    timeout: quantity(parseDuration, `${DURATION_FORM}; a number means milliseconds`),
-    maxExits: quantity(parseCount, COUNT_FORM).refine((count) => count > 0, { message: COUNT_FORM }),
-    maxInstructions: quantity(parseCount, COUNT_FORM).refine((count) => count > 0, { message: COUNT_FORM }),
-    cpuid: z.record(cpuidLeaf, cpuidValues.nullable()),
-    irqchip: z.enum(IRQCHIPS),
-    pit: z.boolean(),
-    msrExits: z.boolean(),
-    debugConsole: z.enum(CONSOLES),
-  })
-  .partial();
 
 /** Settings of a machine description, and its guest. */
 export type MachineFile = MachineSettings & { guest?: string };
@@ -70,7 +14,7 @@ export type MachineFile = MachineSettings & { guest?: string };
  */
 export function readMachineFile(path: string): MachineFile {
   const value = parseJson(path);
-  const parsed = schema.safeParse(value);
+  const parsed = MACHINE.safeParse(value);
   if (!parsed.success) {
     const [first = "", ...more] = parsed.error.issues.flatMap((issue) => describeIssue(issue, value));
     throw new UsageError(`Cannot use the machine description "${path}"`, [first, ...more].join("; "), "--machine");
@@ -100,17 +44,6 @@ function parseJson(path: string): unknown {
   }
 }
 
-function isLeaf(key: string): boolean {
-  try {
-    overrideCpuid([], { [key]: {} });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-type Issue = z.core.$ZodIssue;
-
 /** `memory: expected a size such as 64K, got "64Q"`. */
 function describeIssue(issue: Issue, root: unknown): string[] {
   const path = issue.path.join(".");
@@ -132,7 +65,7 @@ function describeIssue(issue: Issue, root: unknown): string[] {
 }
 
 function suggestion(key: string, path: readonly PropertyKey[]): string {
-  const known = path.length === 0 ? Object.keys(schema.shape) : ["eax", "ebx", "ecx", "edx"];
+  const known = path.length === 0 ? [...SETTINGS, "guest"] : ["eax", "ebx", "ecx", "edx"];
   const { didYouMean } = require("../asm/suggest.ts") as typeof import("../asm/suggest.ts");
   return `, ${didYouMean(key, known) || `known are ${known.join(", ")}`}`;
 }
