@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { MachineSettings } from "./boot-plan.ts";
 import { type Issue, MACHINE, SETTINGS } from "./machine-schema.ts";
+import { DURATION_FORM } from "./quantity.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** Settings of a machine description, and its guest. */
@@ -60,8 +61,13 @@ function describeIssue(issue: Issue, root: unknown): string[] {
     case "invalid_key":
       return [`${path}: expected ${issue.issues[0]?.message ?? "another key"}`];
     default:
-      return [`${path}: expected ${issue.message}, got ${show(root, issue.path)}`];
+      return [`${path}: expected ${issue.message}${inJson(issue.message)}, got ${show(root, issue.path)}`];
   }
+}
+
+/** What only a description can say. */
+function inJson(form: string): string {
+  return form === DURATION_FORM ? "; a number means milliseconds" : "";
 }
 
 function suggestion(key: string, path: readonly PropertyKey[]): string {
