@@ -74,6 +74,8 @@ export class Vcpu implements Disposable {
   #exits = 0;
   /** What became of the exit that the engine is about to return. */
   #shown: "no" | "observed" | "answered" = "no";
+  /** Whether the engine lets devices answer before it returns. */
+  readonly #hasAnswers: boolean;
   /** The run loop that the engine may go on for while devices answer. */
   #drive: Drive | undefined;
   /** The script wrote system registers before the first run: nothing but a check tells what is wrong with them. */
@@ -86,6 +88,7 @@ export class Vcpu implements Disposable {
     this.registers = new Registers(engine.registers, () => {
       this.#unchecked = this.#exits === 0;
     });
+    this.#hasAnswers = engine.answerWith !== undefined;
     engine.answerWith?.((exit) => this.#answer(exit));
   }
 
@@ -124,6 +127,10 @@ export class Vcpu implements Disposable {
    * an exit costs a call and not a round.
    */
   drive(most: number, signal?: AbortSignal): Driven {
+    if (!this.#hasAnswers) {
+      const exit = this.enter();
+      return { exit, exits: exit.kind === "interrupted" ? 0 : 1, answered: dispatch(exit, this.#owner) };
+    }
     const outer = this.#drive;
     const drive: Drive = { most, signal, exits: 0 };
     this.#drive = drive;

@@ -414,8 +414,18 @@ function segmentOf(view: KvmSegment): Segment {
 }
 
 function assignSegment(view: KvmSegment, segment: Segment): void {
-  const { selector, base, limit, type, s, dpl, present, avl, l, db, g, unusable } = segment;
-  Object.assign(view, { selector, base, limit, type, s, dpl, present, avl, l, db, g, unusable });
+  view.selector = segment.selector;
+  view.base = segment.base;
+  view.limit = segment.limit;
+  view.type = segment.type;
+  view.s = segment.s;
+  view.dpl = segment.dpl;
+  view.present = segment.present;
+  view.avl = segment.avl;
+  view.l = segment.l;
+  view.db = segment.db;
+  view.g = segment.g;
+  view.unusable = segment.unusable;
 }
 
 function eventsOf(view: KvmVcpuEvents): VcpuEvents {
