@@ -10,7 +10,8 @@ export function recording(backend: Backend, log: Exit[]): Backend {
       return wrap(vm, {
         createVcpu: (id: number, vcpuOptions: Parameters<BackendVm["createVcpu"]>[1]) => {
           const vcpu = vm.createVcpu(id, vcpuOptions);
-          return wrap(vcpu, { run: () => record(vcpu, log) } satisfies Partial<BackendVcpu>);
+          // Without answerWith() an engine leaves at each exit, so that run() sees all of them.
+          return wrap<BackendVcpu>(vcpu, { run: () => record(vcpu, log), answerWith: undefined });
         },
       } satisfies Partial<BackendVm>);
     },
@@ -32,7 +33,7 @@ function elements(exit: Exit): Exit[] {
 }
 
 /** `target` with some members replaced; the others are called on it. */
-function wrap<T extends object>(target: T, replaced: Partial<T>): T {
+function wrap<T extends object>(target: T, replaced: { [K in keyof T]?: T[K] | undefined }): T {
   return new Proxy(target, {
     get(object, name) {
       if (name in replaced) return replaced[name as keyof T];
