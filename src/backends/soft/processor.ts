@@ -2,7 +2,7 @@ import type { DebugRequest } from "../../backend.ts";
 import type { Exit, InterruptedBy } from "../../exit.ts";
 import type { Entry, Translations } from "./code/translations.ts";
 import { EFLAGS } from "./control-bits.ts";
-import type { Cpu } from "./cpu.ts";
+import type { Cpu, Pending } from "./cpu.ts";
 import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
 import type { VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Jump, State, Vector } from "./state.ts";
@@ -16,8 +16,9 @@ const FIRST_SLICE = 10_000;
 const LAST_SLICE = 4_000_000;
 /** Turns of the run loop without a look at the clock, while fewer than `FIRST_SLICE` instructions were executed. */
 const LOOK_AFTER = 8;
-/** Without a clock to look at: slices end all the same, to see where the guest is. */
-const UNTIMED_SLICE = 8_000_000;
+/** Instructions between two looks at where the guest is, from the first period up. */
+const FIRST_SAMPLE = 50_000;
+const LAST_SAMPLE = 1_000_000;
 const UNBOUNDED = 0x3fff_ffff;
 /** DR6 as it reads with no bit set. */
 const DR6_CLEAR = 0xffff_0ff0n;
@@ -35,6 +36,8 @@ export class Processor {
   /** Turns until the clock is asked again; when, and after how many instructions, it was asked last. */
   #looksLeft = 0;
   #lookedMs = 0;
+  #nextSample = FIRST_SAMPLE;
+  #samplePeriod = FIRST_SAMPLE;
   #lookedAt = 0;
   #kicked = false;
   #windowWanted = false;
@@ -236,10 +239,12 @@ export class Processor {
       (open && this.interrupts?.pending === true) ||
       (cpu.inShadow && (this.#windowWanted || this.queuedNmi));
     if (single) return this.#step();
-    if (this.#deadline === undefined) return this.#runSlice(Math.min(left, UNTIMED_SLICE));
+    // A slice ends where a sample is due, however many exits the guest makes.
+    const budget = Math.min(left, Math.max(this.#nextSample - cpu.retired, 1), LAST_SAMPLE);
+    if (this.#deadline === undefined) return this.#runSlice(budget);
     const started = this.#looksLeft === LOOK_AFTER ? this.#lookedMs : undefined;
-    const exit = this.#runSlice(Math.min(left, this.#slice));
-    if (this.#sliceFull) this.#adaptSlice(started);
+    const exit = this.#runSlice(Math.min(budget, this.#slice));
+    if (this.#sliceFull) this.#adaptSlice(budget < this.#slice ? undefined : started);
     return exit;
   }
 
@@ -307,14 +312,16 @@ export class Processor {
       again = this.#left();
     }
     this.#sliceFull = cpu.get(State.budget) < BLOCK_INSTRUCTIONS && cpu.pending === undefined;
-    if (this.#sliceFull && budget >= FIRST_SLICE) this.#consolidate();
     this.#settle();
+    if (this.#sliceFull && cpu.retired + BLOCK_INSTRUCTIONS >= this.#nextSample) this.#sample();
     return this.#pending();
   }
 
-  /** Where a slice ends is where the guest spends its time. */
-  #consolidate(): void {
+  /** Where the guest is now is where it spends its time. Rarer and rarer, so that hot loops are found soon. */
+  #sample(): void {
     const cpu = this.#cpu;
+    this.#nextSample = cpu.retired + this.#samplePeriod;
+    this.#samplePeriod = Math.min(this.#samplePeriod * 2, LAST_SAMPLE);
     const { mode } = cpu;
     const linear = mode.csBase === 0n ? cpu.rip : (cpu.rip + mode.csBase) & 0xffff_ffffn;
     const found = cpu.access.probe(linear, { write: false, user: mode.user, execute: true, system: false });
@@ -416,20 +423,21 @@ export class Processor {
       case "raise":
         return this.#fault(pending.fault.vector, pending.fault.errorCode);
       case "interrupt":
-        return this.#softwareInterrupt(pending.vector, pending.next);
+        return this.#softwareInterrupt(pending);
       case "exit":
         this.#restart = cpu.resume === undefined;
         return cpu.exits.shift();
     }
   }
 
-  #softwareInterrupt(vector: number, next: bigint): Exit | undefined {
+  #softwareInterrupt(pending: Extract<Pending, { kind: "interrupt" }>): Exit | undefined {
     const cpu = this.#cpu;
     const at = cpu.rip;
+    const { vector, next, privileged } = pending;
     cpu.rip = next;
-    const exit = this.#deliver({ vector, errorCode: undefined, software: true, external: false, at });
+    const exit = this.#deliver({ vector, errorCode: undefined, software: !privileged, external: false, at });
     // A fault of the delivery leaves the INT unexecuted.
-    if (cpu.faultChain.length === 0) cpu.retired++;
+    if (cpu.faultChain.length === (privileged ? 1 : 0)) cpu.retired++;
     return exit;
   }
 

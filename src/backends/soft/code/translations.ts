@@ -24,9 +24,9 @@ interface Page {
   readonly linear: bigint;
   readonly entries: Map<number, Entry>;
   readonly funcs: { slot: number; region: number; mode: number }[];
-  /** Where translations began, by mode, and how many of those were merged. */
+  /** Where translations began, by mode, and how many of those were merged, and when. */
   readonly roots: Map<number, Set<number>>;
-  readonly merged: Map<number, number>;
+  readonly merged: Map<number, { readonly roots: number; readonly at: number }>;
   readonly host: number;
   /** Range of the page that was translated, and its bytes then. */
   start: number;
@@ -42,6 +42,8 @@ interface Page {
 const COMPILED_SIZE = 6;
 /** How many times more instructions a merged region may hold. */
 const MERGED = 2;
+/** Instructions before a page is merged once more, unless it has twice as many roots by then. */
+const MERGE_AGAIN = 8_000_000;
 /** Single instructions kept at most before all are thrown away. */
 const MAX_STEPS = 2048;
 /** Translations of a page that may be dropped before it goes one instruction at a time, and for how long (instructions). */
@@ -218,8 +220,10 @@ export class Translations implements CodeOwner {
     if (page === undefined || this.stops.size > 0 || page.funcs.filter((f) => f.mode === mode.id).length < 2) return;
     const roots = [...(page.roots.get(mode.id) ?? [])];
     // What did not fit the region last time comes back as roots that are known: not again for those.
-    if (roots.length <= (page.merged.get(mode.id) ?? 1)) return;
-    page.merged.set(mode.id, roots.length);
+    const { roots: known, at } = page.merged.get(mode.id) ?? { roots: 1, at: 0 };
+    const { instructions } = this.#cpu;
+    if (roots.length <= known || (roots.length < known * 2 && instructions - at < MERGE_AGAIN)) return;
+    page.merged.set(mode.id, { roots: roots.length, at: instructions });
     const [first, ...rest] = roots;
     const slot = this.#cpu.ram.find(gpa);
     if (first === undefined || slot === undefined) return;
