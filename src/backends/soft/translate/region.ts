@@ -111,7 +111,9 @@ export class Translator {
     const i = this.#instruction;
     decoder.seek(offset, BigInt.asUintN(mode.bits, source.rip + BigInt(offset)));
     decoder.decode(i);
-    if (i.isInvalid) return source.bytes.length - offset >= 15 ? { length: 1, ends: true, leaders: [] } : undefined;
+    // All bytes that make it invalid are watched, or it would stay #UD when another than the first is changed.
+    const invalid = () => ({ length: Math.max(i.length, 1), ends: true, leaders: [] });
+    if (i.isInvalid) return source.bytes.length - offset >= 15 ? invalid() : undefined;
     const next = offset + i.length;
     const flow = i.flowControl;
     if (flow === FlowControl.Next) {

@@ -27,3 +27,21 @@ test("code that the caller changed is translated anew in every mode, the one it 
   expect(run(CODE, 16)).toBe(4n);
   expect(run(CODE, 32)).toBe(4n);
 });
+
+test("an invalid instruction is valid once any of its bytes was changed", () => {
+  using host = new Host(openSoft());
+  using vm = host.createVm({ memoryBytes: 0x10_0000 });
+  const vcpu = vm.createVcpu(0);
+  vcpu.enterMode("prot32", { entry: CODE, stack: 0x8_0000 });
+  const run = (modrm: number) => {
+    vm.memory.write(CODE + 2, new Uint8Array([modrm]));
+    vcpu.registers.rip = BigInt(CODE);
+    vcpu.registers.rbx = 0x4_0000n;
+    return vcpu.run({ timeoutMs: 1000 }).kind;
+  };
+  // LOCK INC EAX is #UD, which is a triple fault here; LOCK INC [EBX] is not.
+  vm.memory.write(CODE, new Uint8Array([0xf0, 0xff, 0xc0, 0xf4]));
+  expect(run(0xc0)).toBe("shutdown");
+  expect(run(0x03)).toBe("hlt");
+  expect(run(0xc0)).toBe("shutdown");
+});
