@@ -30,7 +30,8 @@ export type Pending =
   | { readonly kind: "retry" }
   | { readonly kind: "raise"; readonly fault: Fault }
   | { readonly kind: "exit" }
-  | { readonly kind: "interrupt"; readonly vector: number; readonly next: bigint };
+  /** INT1 alone passes whatever privilege the gate asks for. */
+  | { readonly kind: "interrupt"; readonly vector: number; readonly next: bigint; readonly privileged: boolean };
 
 /** A segment descriptor as its two words hold it. */
 export interface Descriptor {
@@ -71,7 +72,7 @@ export class Cpu implements HelperCpu {
   /** Exits that wait to be returned, oldest first. */
   readonly exits: Exit[] = [];
   /** The interrupt shadow of STI and MOV SS: valid while RIP and the instruction count are these. */
-  shadow: { rip: bigint; instructions: number } | undefined;
+  shadow: { rip: bigint; instructions: number; debug: boolean } | undefined;
   nmiBlocked = false;
   halted = false;
   /** RIP of the instruction whose system helper runs, in halves. */
@@ -281,13 +282,21 @@ export class Cpu implements HelperCpu {
     return this.#paging;
   }
 
-  /** STI and MOV SS hold interrupts off for one instruction. Called while RIP is already behind them. */
-  beginShadow(): void {
-    this.shadow = { rip: this.rip, instructions: this.instructions + 1 };
+  /**
+   * STI and MOV SS hold interrupts off for one instruction, MOV SS debug traps too (Intel SDM Vol. 3A, "Masking Exceptions
+   * and Interrupts When Switching Stacks"). Called while RIP is already behind them.
+   */
+  beginShadow({ debug }: { debug: boolean }): void {
+    this.shadow = { rip: this.rip, instructions: this.instructions + 1, debug };
   }
 
   get inShadow(): boolean {
     return this.shadow !== undefined && this.shadow.rip === this.rip && this.shadow.instructions === this.instructions;
+  }
+
+  /** Whether debug traps wait for the end of the instruction behind MOV SS. */
+  get debugHeld(): boolean {
+    return this.inShadow && this.shadow?.debug === true;
   }
 
   // --- HelperCpu -------------------------------------------------------------------------------------------------

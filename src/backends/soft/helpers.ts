@@ -49,13 +49,14 @@ function popSegment(cpu: Cpu, segment: number, selector: number, bytes: number):
 
 function loadSegment(cpu: Cpu, segment: number, selector: number): number {
   const status = loadSegmentRegister(cpu, segment, selector);
-  if (status === 0 && segment === SegIndex.ss) cpu.beginShadow();
+  if (status === 0 && segment === SegIndex.ss) cpu.beginShadow({ debug: true });
   return status;
 }
 
 function loadFarPointer(cpu: Cpu, segment: number, selector: number, register: number): number {
   const offset = cpu.get64(State.scratch);
-  if (loadSegment(cpu, segment, selector) !== 0) return 1;
+  // LSS loads both halves of the stack at once: no shadow.
+  if (loadSegmentRegister(cpu, segment, selector) !== 0) return 1;
   setRegister(cpu, register & 0xff, register >> 8, offset);
   return 0;
 }
@@ -72,8 +73,8 @@ function popFlags(cpu: Cpu, value: number, bytes: number): number {
 }
 
 /** INT n, INT3, INTO: delivered by the run loop with RIP behind the instruction; what goes wrong faults at it. */
-function interrupt(cpu: Cpu, vector: number): number {
-  cpu.pending = { kind: "interrupt", vector, next: cpu.rip };
+function interrupt(cpu: Cpu, vector: number, privileged = false): number {
+  cpu.pending = { kind: "interrupt", vector, next: cpu.rip, privileged };
   return 1;
 }
 
@@ -285,7 +286,7 @@ export const systemHelpers: Record<string, SystemHelper> = {
     cpu.v86 && cpu.iopl < 3 ? cpu.raise(Vector.GP, 0) : interrupt(cpu, (vector as number) & 0xff),
   breakpoint: (cpu) => interrupt(cpu, Vector.BP),
   overflowInterrupt: (cpu) => ((cpu.arithmeticFlags & 0x800) !== 0 ? interrupt(cpu, Vector.OF) : 0),
-  debugTrap: (cpu) => interrupt(cpu, Vector.DB),
+  debugTrap: (cpu) => interrupt(cpu, Vector.DB, true),
   halt,
   clearInterrupts: (cpu) => setInterruptFlag(cpu, false),
   setInterrupts: (cpu) => setInterruptFlag(cpu, true),

@@ -86,6 +86,7 @@ export class Processor {
   /** RIP or memory was changed from outside: an unanswered exit is void. */
   abandon(): void {
     this.#cpu.resume = undefined;
+    this.#awaited = undefined;
     this.#restart = false;
     this.#passBreakpoint = undefined;
     this.#cpu.access.startInstruction();
@@ -111,7 +112,7 @@ export class Processor {
     const own = decodeDr7(cpu.get(State.dr + 5 * 8), (i) => cpu.get64(State.dr + i * 8));
     const mine = this.#breakpoints.size > 0 || this.#debuggerWatches.length > 0;
     this.#guestBreakpoints = mine ? [] : own.execute;
-    cpu.access.watchpoints = new Watchpoints(mine ? this.#debuggerWatches : own.data);
+    cpu.access.watchpoints = mine ? new Watchpoints(this.#debuggerWatches) : new Watchpoints(own.data, own.ports);
     const stops = new Set([...this.#breakpoints.keys(), ...this.#guestBreakpoints.map((b) => b.address)]);
     const changed = stops.size !== this.#code.stops.size || [...stops].some((s) => !this.#code.stops.has(s));
     cpu.flushTlb();
@@ -157,7 +158,12 @@ export class Processor {
     const { resume } = cpu;
     if (resume === undefined) return undefined;
     cpu.resume = undefined;
-    return resume() ? undefined : this.#pending();
+    const awaited = this.#awaited;
+    this.#awaited = undefined;
+    if (!resume()) return this.#pending();
+    if (awaited === undefined) return undefined;
+    if (awaited.resumed) cpu.set(State.eflags, cpu.get(State.eflags) & ~EFLAGS.RF);
+    return this.#trap(awaited.trap, true);
   }
 
   /** What comes before the next instruction. */
@@ -237,7 +243,9 @@ export class Processor {
       (cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0 ||
       // Only the shadow of STI or MOV SS holds these off: for one instruction.
       (open && this.interrupts?.pending === true) ||
-      (cpu.inShadow && (this.#windowWanted || this.queuedNmi));
+      (cpu.inShadow && (this.#windowWanted || this.queuedNmi)) ||
+      // A data breakpoint met by MOV SS.
+      (cpu.access.watchpoints?.hits ?? 0) !== 0;
     if (single) return this.#step();
     // A slice ends where a sample is due, however many exits the guest makes.
     const budget = Math.min(left, Math.max(this.#nextSample - cpu.retired, 1), LAST_SAMPLE);
@@ -448,12 +456,11 @@ export class Processor {
     const trap = (cpu.get(State.eflags) & EFLAGS.TF) !== 0;
     // RF holds for one instruction; IRET sets it for the next one.
     const resumed = (cpu.get(State.eflags) & EFLAGS.RF) !== 0;
-    const shadow = cpu.inShadow;
     if (this.#restart) cpu.access.restartInstruction();
     else cpu.access.startInstruction();
     this.#restart = false;
     const watchpoints = cpu.access.watchpoints;
-    if (watchpoints !== undefined) watchpoints.hits = 0;
+    if (watchpoints !== undefined && !cpu.debugHeld) watchpoints.hits = 0;
     const before = cpu.instructions;
     cpu.stepping = true;
     const failure = this.#executeOne();
@@ -461,11 +468,16 @@ export class Processor {
     if (failure !== undefined) return failure;
     const retired = cpu.instructions !== before;
     const outcome = this.#pendingAfterStep();
-    if (outcome !== undefined) return outcome;
+    if (outcome !== undefined) {
+      if (cpu.resume !== undefined) this.#awaited = { trap, resumed };
+      return outcome;
+    }
     const done = retired || cpu.instructions !== before;
     if (done && resumed) cpu.set(State.eflags, cpu.get(State.eflags) & ~EFLAGS.RF);
-    return this.#trap(trap && !shadow && retired, done);
+    return this.#trap(trap && retired, done);
   }
+  /** What is due behind a stepped instruction that waits for the caller's answer. */
+  #awaited: { readonly trap: boolean; readonly resumed: boolean } | undefined;
   #pendingAfterStep(): Exit | undefined {
     const cpu = this.#cpu;
     if (cpu.pending === undefined) return undefined;
@@ -478,10 +490,13 @@ export class Processor {
    */
   #trap(tf: boolean, done: boolean): Exit | undefined {
     const cpu = this.#cpu;
-    const hits = BigInt(cpu.access.watchpoints?.hits ?? 0);
+    const { watchpoints } = cpu.access;
+    const hits = BigInt(done ? (watchpoints?.hits ?? 0) : 0);
+    const held = cpu.debugHeld && !this.#debuggerWatching;
+    if (watchpoints !== undefined && !(done && held)) watchpoints.hits = 0;
     if (this.#debuggerWatching && hits !== 0n) return this.#behind(this.#debugExit(hits));
     if (this.#request.singleStep === true && done) return this.#behind(this.#debugExit(DR6_BS));
-    if (!tf && hits === 0n) return undefined;
+    if (held || (!tf && hits === 0n)) return undefined;
     cpu.set64(State.dr + 32, cpu.get64(State.dr + 32) | hits | (tf ? DR6_BS : 0n));
     return this.#fault(Vector.DB, undefined);
   }

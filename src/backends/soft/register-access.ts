@@ -40,6 +40,9 @@ const CONTROL_OFFSET: Partial<Record<ControlName, number>> = {
   xcr0: State.xcr0,
 };
 
+/** KVM_X86_SHADOW_INT_MOV_SS and KVM_X86_SHADOW_INT_STI. */
+const SHADOW = { movSs: 1, sti: 2 } as const;
+
 /** The registers of a software vCPU: the state itself, so nothing is batched. */
 export class SoftRegisters implements RegisterAccess {
   readonly #cpu: Cpu;
@@ -198,7 +201,7 @@ export class SoftRegisters implements RegisterAccess {
         injected: queuedInterrupt !== undefined,
         vector: queuedInterrupt ?? 0,
         soft: false,
-        shadow: this.#cpu.inShadow ? 1 : 0,
+        shadow: this.#cpu.inShadow ? (this.#cpu.debugHeld ? SHADOW.movSs : SHADOW.sti) : 0,
       },
       nmi: { injected: false, pending: queuedNmi, masked: this.#cpu.nmiBlocked },
       smi: { smm: false, pending: false },
@@ -217,7 +220,8 @@ export class SoftRegisters implements RegisterAccess {
     processor.queuedNmi = nmi.pending || nmi.injected;
     const cpu = this.#cpu;
     cpu.nmiBlocked = nmi.masked;
-    cpu.shadow = interrupt.shadow === 0 ? undefined : { rip: cpu.rip, instructions: cpu.instructions };
+    const debug = (interrupt.shadow & SHADOW.movSs) !== 0;
+    cpu.shadow = interrupt.shadow === 0 ? undefined : { rip: cpu.rip, instructions: cpu.instructions, debug };
   }
 
   readMpState(): MpState {

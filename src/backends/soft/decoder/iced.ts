@@ -13,6 +13,7 @@ interface Wasm {
   readonly decoder_set_position: (result: number, decoder: number, position: number) => void;
   readonly decoder_set_ip: (decoder: number, ip: bigint) => void;
   readonly decoder_decodeOut: (decoder: number, instruction: number) => void;
+  readonly decoder_lastError: (decoder: number) => number;
   readonly memorysizeext_size: (size: number) => number;
   readonly opcodeinfo_opCode: (info: number) => number;
   readonly opcodeinfo_groupIndex: (info: number) => number;
@@ -45,6 +46,8 @@ function instantiate(): Record<string, Getter> & Wasm {
 }
 
 const wasm = instantiate();
+/** DecoderError.NoMoreBytes */
+const NO_MORE_BYTES = 2;
 /** Where functions with two results leave them: a value, then whether it is an error. */
 const RESULT = wasm.__wbindgen_malloc(16, 8);
 let memory = new DataView(wasm.memory.buffer);
@@ -192,6 +195,11 @@ export class Decoder implements Disposable {
 
   decode(into: Instruction): void {
     wasm.decoder_decodeOut(this.#at, into.at);
+  }
+
+  /** Whether the last instruction is invalid because it goes on beyond the bytes. */
+  get wantsMore(): boolean {
+    return wasm.decoder_lastError(this.#at) === NO_MORE_BYTES;
   }
 
   [Symbol.dispose](): void {

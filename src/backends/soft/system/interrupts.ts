@@ -31,6 +31,8 @@ export interface Event {
   readonly at?: bigint;
 }
 
+const DR7 = State.dr + 5 * 8;
+const DR7_GD = 0x2000;
 const CONTRIBUTORY = new Set<number>([Vector.DE, Vector.TS, Vector.NP, Vector.SS, Vector.GP]);
 const WITH_CODE = new Set<number>([Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC]);
 
@@ -56,7 +58,11 @@ export function deliver(cpu: Cpu, event: Event): boolean {
     cpu.access.startInstruction();
     const done = deliverOnce(cpu, current);
     cpu.stepping = stepping;
-    if (done) return true;
+    if (done) {
+      // DR7.GD is off in the handler.
+      if (current.vector === Vector.DB && !current.software) cpu.set(DR7, cpu.get(DR7) & ~DR7_GD);
+      return true;
+    }
     const pending = cpu.pending;
     cpu.pending = undefined;
     // What goes wrong with INT n is a fault at it, not behind it.

@@ -1,5 +1,5 @@
 import type { PioSize } from "../../../exit.ts";
-import { EFLAGS } from "../control-bits.ts";
+import { CR4, EFLAGS } from "../control-bits.ts";
 import type { Cpu } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
 import { INFO_SEGMENT_SHIFT, INFO_USER } from "../translate/access-info.ts";
@@ -27,6 +27,19 @@ function allowed(cpu: Cpu, port: number, bytes: number): boolean {
   return ((Number(bits) >> (port & 7)) & ((1 << bytes) - 1)) === 0 || deny();
 }
 
+/** Notes I/O breakpoints. False when the instruction must be executed on its own for that. */
+function watched(cpu: Cpu, port: number, bytes: number): boolean {
+  const watchpoints = cpu.access.watchpoints;
+  if (watchpoints === undefined || watchpoints.ports.length === 0 || (cpu.cr4 & CR4.DE) === 0) return true;
+  const hit = watchpoints.matchPort(port, bytes);
+  if (hit !== 0 && !cpu.stepping) {
+    cpu.pending = { kind: "retry" };
+    return false;
+  }
+  watchpoints.note(hit);
+  return true;
+}
+
 function setAccumulator(cpu: Cpu, bytes: number, data: Uint8Array): void {
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   if (bytes === 4) cpu.setGpr32(0, view.getUint32(0, true) | 0);
@@ -36,7 +49,7 @@ function setAccumulator(cpu: Cpu, bytes: number, data: Uint8Array): void {
 
 export function portIn(cpu: Cpu, wide: number, size: number): number {
   const port = wide & 0xffff;
-  if (!allowed(cpu, port, size)) return 1;
+  if (!allowed(cpu, port, size) || !watched(cpu, port, size)) return 1;
   const exit = { kind: "pioIn" as const, port, size: size as PioSize, count: 1, data: cpu.portData(size).fill(0xff) };
   const next = cpu.rip;
   cpu.exits.push(exit);
@@ -52,7 +65,7 @@ export function portIn(cpu: Cpu, wide: number, size: number): number {
 
 export function portOut(cpu: Cpu, wide: number, size: number): number {
   const port = wide & 0xffff;
-  if (!allowed(cpu, port, size)) return 1;
+  if (!allowed(cpu, port, size) || !watched(cpu, port, size)) return 1;
   const data = cpu.portData(size);
   const value = cpu.gpr32(0);
   data[0] = value;
@@ -111,7 +124,7 @@ export function portString(cpu: Cpu, bytes: number, addressBits: number, segment
   const port = cpu.gpr32(2) & 0xffff;
   const count = s.repeat ? masked(cpu, 1, addressBits) : 1n;
   if (count === 0n) return 0;
-  if (!allowed(cpu, port, bytes)) return 1;
+  if (!allowed(cpu, port, bytes) || !watched(cpu, port, bytes)) return 1;
   return s.input ? portStringIn(cpu, s, port, count, here, next) : portStringOut(cpu, s, port, here, next);
 }
 

@@ -185,7 +185,7 @@ export function setInterruptFlag(cpu: Cpu, on: boolean): number {
   const level = cpu.v86 ? 3 : cpu.cpl;
   if (cpu.protectedMode && level > cpu.iopl) return cpu.raise(Vector.GP, 0);
   const flags = cpu.get(State.eflags);
-  if (on && (flags & EFLAGS.IF) === 0) cpu.beginShadow();
+  if (on && (flags & EFLAGS.IF) === 0) cpu.beginShadow({ debug: false });
   cpu.set(State.eflags, on ? flags | EFLAGS.IF : flags & ~EFLAGS.IF);
   return 0;
 }

@@ -11,6 +11,7 @@ import type { Site } from "./site.ts";
 
 /** Instructions of one region at most: larger functions take the optimising compiler too long. */
 export const REGION_INSTRUCTIONS = 256;
+const MAX_INSTRUCTION_BYTES = 15;
 /** Instructions of one block at most: the grain in which the budget is taken. */
 export const BLOCK_INSTRUCTIONS = 64;
 
@@ -111,9 +112,10 @@ export class Translator {
     const i = this.#instruction;
     decoder.seek(offset, BigInt.asUintN(mode.bits, source.rip + BigInt(offset)));
     decoder.decode(i);
+    // Cut short here, or longer than any instruction may be: for the run loop to tell apart.
+    if (i.isInvalid && (decoder.wantsMore || i.length === MAX_INSTRUCTION_BYTES)) return undefined;
     // All bytes that make it invalid are watched, or it would stay #UD when another than the first is changed.
-    const invalid = () => ({ length: Math.max(i.length, 1), ends: true, leaders: [] });
-    if (i.isInvalid) return source.bytes.length - offset >= 15 ? invalid() : undefined;
+    if (i.isInvalid) return { length: Math.max(i.length, 1), ends: true, leaders: [] };
     const next = offset + i.length;
     const flow = i.flowControl;
     if (flow === FlowControl.Next) {
