@@ -345,7 +345,7 @@ describe("exceptions", () => {
   });
 
   test("a contributory fault while one is delivered is #DF(0)", () => {
-    const broken = "mov byte [0x8000 + 0x1000 + 13 * 8 + 5], 0x0e\n mov eax, cr4\n bts eax, 31\n mov cr4, eax";
+    const broken = "mov byte [0x8000 + 0x1000 + 13 * 8 + 5], 0x0e\n mov ax, 0x7ff8\n mov ds, ax";
     logged("prot32", [broken, "mov byte [0x9000 + 13 * 8 + 5], 0x8e"], [[8, 0]]);
   });
 
