@@ -56,7 +56,7 @@ export interface Struct<F extends Fields> {
   readonly offsets: Readonly<Record<string, Place>>;
   /**
    * A view in place.
-   * @throws {RangeError} when fewer than `size` bytes are there.
+   * @throws {RangeError} when fewer than `size` bytes are there, or the declaration has a member outside the struct.
    */
   view(data: DataView | Uint8Array, byteOffset?: number): View<Struct<F>>;
   /** A view over fresh zeroed memory with room for `flexibleCount` elements of the flexible array member. */
@@ -185,16 +185,15 @@ export class StructView {
 
 /** The bytes under a view, in place: the struct and, if it has one, its whole flexible array member. */
 export function bytesOf(view: StructView): Uint8Array<ArrayBuffer> {
-  const layout = layoutOf(view);
-  const flexibleTail = Object.values(layout.fields).some((field) => field.kind === "flexible");
+  const { layout, hasTail } = view.constructor as ViewClass;
   const { buffer, byteOffset, byteLength } = view.$data;
-  const length = flexibleTail ? byteLength - view.$base : layout.size;
+  const length = hasTail ? byteLength - view.$base : layout.size;
   return new Uint8Array(buffer as ArrayBuffer, byteOffset + view.$base, length);
 }
 
 /** The declaration a view was made from. */
 export function layoutOf(view: StructView): Struct<Fields> {
-  return (view.constructor as unknown as { layout: Struct<Fields> }).layout;
+  return (view.constructor as ViewClass).layout;
 }
 
 /** A plain copy of what a view shows: nested objects, arrays of objects, copied typed arrays. */
@@ -211,50 +210,58 @@ function plainValue(value: unknown): unknown {
 }
 
 /**
- * Declares a layout.
+ * Declares a layout. What it says is looked at when it is first used: a start declares a hundred and uses fifteen.
  *
  * @param name C tag, or `tag.member` for an unnamed struct that is a member of one.
  * @param size sizeof in bytes.
- * @throws {RangeError} when a member lies outside the struct.
  */
 export function struct<const F extends Fields>(name: string, size: number, fields: F): Struct<F> {
-  for (const [member, field] of Object.entries(fields)) {
-    if (field.offset < 0 || field.offset + field.size > size) {
-      throw new RangeError(`Cannot declare "${name}.${member}" as it ends past the ${size} bytes of the struct`);
-    }
+  return new Layout(name, size, fields);
+}
+
+class Layout<F extends Fields> implements Struct<F> {
+  readonly name: string;
+  readonly size: number;
+  readonly fields: F;
+  #offsets: Readonly<Record<string, Place>> | undefined;
+  #View: ViewClass | undefined;
+
+  constructor(name: string, size: number, fields: F) {
+    this.name = name;
+    this.size = size;
+    this.fields = fields;
   }
-  const flexibleField = Object.values(fields).find((field) => field.kind === "flexible");
-  let View: ViewClass | undefined;
-  let offsets: Record<string, Place> | undefined;
-  const layout: Struct<F> = {
-    name,
-    size,
-    fields,
-    get offsets() {
-      offsets ??= placesOf(fields);
-      return offsets;
-    },
-    view(data, byteOffset = 0) {
-      const room = data.byteLength - byteOffset;
-      if (byteOffset < 0 || room < size) {
-        throw new RangeError(
-          `Cannot view "${name}" as it has ${size} bytes: only ${room} bytes at offset ${byteOffset}`,
-        );
-      }
-      View ??= viewClass(layout as unknown as Struct<Fields>);
-      // A DataView is one already; a Uint8Array is covered by one of the same extent.
-      const over = data instanceof DataView ? data : new DataView(data.buffer, data.byteOffset, data.byteLength);
-      return new View(over, byteOffset) as View<Struct<F>>;
-    },
-    alloc(flexibleCount = 0) {
-      if (flexibleCount !== 0 && flexibleField === undefined) {
-        throw new RangeError(`Cannot allocate ${flexibleCount} elements as "${name}" has no flexible array member`);
-      }
-      const tail = flexibleField === undefined ? 0 : flexibleField.offset + flexibleCount * elementSize(flexibleField);
-      return layout.view(new DataView(new ArrayBuffer(Math.max(size, tail))));
-    },
-  };
-  return layout;
+
+  get offsets(): Readonly<Record<string, Place>> {
+    this.#offsets ??= placesOf(this.fields);
+    return this.#offsets;
+  }
+
+  view(data: DataView | Uint8Array, byteOffset = 0): View<Struct<F>> {
+    const room = data.byteLength - byteOffset;
+    if (byteOffset < 0 || room < this.size) {
+      throw new RangeError(
+        `Cannot view "${this.name}" as it has ${this.size} bytes: only ${room} bytes at offset ${byteOffset}`,
+      );
+    }
+    this.#View ??= viewClass(this as unknown as Struct<Fields>);
+    // A DataView is one already; a Uint8Array is covered by one of the same extent.
+    const over = data instanceof DataView ? data : new DataView(data.buffer, data.byteOffset, data.byteLength);
+    return new this.#View(over, byteOffset) as View<Struct<F>>;
+  }
+
+  alloc(flexibleCount = 0): View<Struct<F>> {
+    const flexibleField = flexibleFieldOf(this.fields);
+    if (flexibleCount !== 0 && flexibleField === undefined) {
+      throw new RangeError(`Cannot allocate ${flexibleCount} elements as "${this.name}" has no flexible array member`);
+    }
+    const tail = flexibleField === undefined ? 0 : flexibleField.offset + flexibleCount * elementSize(flexibleField);
+    return this.view(new DataView(new ArrayBuffer(Math.max(this.size, tail))));
+  }
+}
+
+function flexibleFieldOf(fields: Fields): Field<unknown, boolean> | undefined {
+  return Object.values(fields).find((field) => field.kind === "flexible");
 }
 
 function elementSize(field: Field<unknown, boolean>): number {
@@ -276,6 +283,9 @@ function placesOf(fields: Fields): Record<string, Place> {
 
 interface ViewClass {
   new (data: DataView, base: number): StructView;
+  readonly layout: Struct<Fields>;
+  /** Whether a flexible array member goes on behind `layout.size`. */
+  readonly hasTail: boolean;
 }
 
 type MakeMember = (view: StructView, index: number) => unknown;
@@ -289,18 +299,24 @@ function viewClass(layout: Struct<Fields>): ViewClass {
   const members = Object.entries(layout.fields).map(([name, field], index) => {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
       throw new TypeError(`Cannot declare "${name}" as it is no C identifier`);
+    if (field.offset < 0 || field.offset + field.size > layout.size) {
+      throw new RangeError(
+        `Cannot declare "${layout.name}.${name}" as it ends past the ${layout.size} bytes of the struct`,
+      );
+    }
     return field.kind in SCALAR_SIZE
       ? scalarSource(name, field.kind as ScalarKind, Number(field.offset))
       : `get ${name}() { return this.$made[${index}] ?? makeMember(this, ${index}); }`;
   });
-  const source = `return class extends StructView { static layout = layout; ${members.join("\n")} };`;
+  const source = `return class extends StructView { static layout = layout; static hasTail = hasTail; ${members.join("\n")} };`;
   const fields = Object.values(layout.fields);
   const makeMember: MakeMember = (view, index) => {
     const made = memberView(view, fields[index] as Field<unknown, boolean>);
     view.$made[index] = made;
     return made;
   };
-  return new Function("StructView", "layout", "makeMember", source)(StructView, layout, makeMember);
+  const hasTail = flexibleFieldOf(layout.fields) !== undefined;
+  return new Function("StructView", "layout", "hasTail", "makeMember", source)(StructView, layout, hasTail, makeMember);
 }
 
 const ACCESSOR: Record<Exclude<ScalarKind, "u64n" | "ptr">, string> = {

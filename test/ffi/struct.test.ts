@@ -96,8 +96,10 @@ describe("struct()", () => {
     expect(Both.offsets.list).toEqual({ offset: 64, size: 16 });
   });
 
-  test("throws RangeError when a member ends past the struct", () => {
-    expect(() => struct("short", 8, { x: u64(4) })).toThrow(RangeError);
+  test("throws RangeError at the first use when a member ends past the struct", () => {
+    const Short = struct("short", 8, { x: u64(4) });
+    expect(() => Short.alloc()).toThrow(RangeError);
+    expect(() => Short.view(new Uint8Array(16))).toThrow(RangeError);
   });
 });
 
