@@ -316,7 +316,7 @@ export class Processor {
         this.#settle();
         return this.#pending();
       }
-      entry.run(entry.block);
+      entry.region.run(entry.block);
       again = this.#left();
     }
     this.#sliceFull = cpu.get(State.budget) < BLOCK_INSTRUCTIONS && cpu.pending === undefined;

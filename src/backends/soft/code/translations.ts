@@ -10,47 +10,68 @@ import type { CodeOwner } from "./tracker.ts";
 
 /** A way into a translated region. */
 export interface Entry {
-  readonly run: (entry: number) => void;
-  /** Index in the function table. */
-  readonly func: number;
-  /** Block of that function. */
+  readonly region: Region;
+  /** Block of its function. */
   readonly block: number;
-  readonly page: Page;
 }
 
-/** What was translated of one guest-physical page at one linear page, and the bytes it was translated from. */
+/** A translated region: one function in the table. */
+interface Region {
+  readonly run: (block: number) => void;
+  /** Index in the function table. */
+  readonly func: number;
+  /** What it writes to `State.region`. */
+  readonly number: number;
+  readonly page: Page;
+  readonly mode: number;
+  /** Where its translation began, in bytes from the start of the page. */
+  readonly roots: readonly number[];
+  readonly instructions: number;
+  /** Made of regions that were translated one by one before. */
+  readonly merged: boolean;
+  /** By block. */
+  readonly entries: readonly Entry[];
+  /** The bytes it was translated from, and the same range of guest memory. */
+  readonly copy: Uint8Array;
+  readonly live: Uint8Array;
+  /** Run in which the two were last compared. */
+  verified: number;
+  /** Compared at every run, as the jump cache may lead to it. */
+  watched: boolean;
+}
+
+/** A page of code: its guest-physical number, its linear address, and where it is in the WebAssembly memory. */
+interface Place {
+  readonly number: number;
+  readonly linear: bigint;
+  readonly host: number;
+}
+
+/** What was translated of one guest-physical page at one linear page. */
 interface Page {
   readonly number: number;
   readonly linear: bigint;
+  /** By bytes from the start of the page and mode. */
   readonly entries: Map<number, Entry>;
-  readonly funcs: { slot: number; region: number; mode: number }[];
-  /** Where translations began, by mode, and how many of those were merged, and when. */
-  readonly roots: Map<number, Set<number>>;
-  readonly merged: Map<number, { readonly roots: number; readonly at: number }>;
-  readonly host: number;
-  /** Range of the page that was translated, and its bytes then. */
-  start: number;
-  end: number;
-  copy: Uint8Array;
-  /** The same range of guest memory. */
-  live: Uint8Array;
-  /** Run in which the bytes were last compared. */
-  verified: number;
+  readonly regions: Region[];
+  /** Instructions executed when regions were merged last. */
+  mergedAt: number;
 }
 
 /** Compiled code is about this many times as large as the WebAssembly it comes from. */
 const COMPILED_SIZE = 6;
 /** How many times more instructions a merged region may hold. */
 const MERGED = 2;
-/** Instructions before a page is merged once more, unless it has twice as many roots by then. */
+/** Instructions before a merged region is merged with more. */
 const MERGE_AGAIN = 8_000_000;
 /** Single instructions kept at most before all are thrown away. */
 const MAX_STEPS = 2048;
 /** Translations of a page that may be dropped before it goes one instruction at a time, and for how long (instructions). */
 const CHURN_LIMIT = 16;
 const CHURN_FORGOTTEN = 5_000_000;
-/** Pages compared at every run; beyond that each is compared when it is first entered. */
-const EAGER_PAGES = 8;
+/** Regions compared at every run; beyond that, and now and then, each is compared when it is next entered. */
+const MOST_WATCHED = 16;
+const RUNS_WATCHED = 4096;
 
 /** The translated code of one vCPU. */
 export class Translations implements CodeOwner {
@@ -88,12 +109,14 @@ export class Translations implements CodeOwner {
     cpu.tracker.owners.add(this);
   }
 
-  readonly #bySlot: { run: (entry: number) => void; page: Page; entries: Entry[] }[] = [];
+  readonly #byFunc: Region[] = [];
+  /** Where the jump cache may lead, and the runs until that is asked anew. */
+  #watched: Region[] = [];
+  #runsLeft = RUNS_WATCHED;
 
   /** The entry that the jump cache names. */
   entryOf(func: number, block: number): Entry | undefined {
-    const known = this.#bySlot[func];
-    return known?.entries[block];
+    return this.#byFunc[func]?.entries[block];
   }
 
   site(region: number, site: number): Site | undefined {
@@ -103,19 +126,29 @@ export class Translations implements CodeOwner {
   /** The caller may have written to guest memory: translated bytes are compared before they run again. */
   beginRun(): void {
     this.#run++;
-    if (this.#pages.size > EAGER_PAGES) {
-      this.#cpu.forgetJumps();
+    if (this.#watched.length > MOST_WATCHED || --this.#runsLeft === 0) {
+      this.#unwatch();
       return;
     }
-    for (const pages of this.#pages.values()) for (const page of pages) this.#verify(page);
+    const watched = this.#watched;
+    for (let i = 0; i < watched.length; i++) if (!this.#verify(watched[i] as Region)) return;
   }
 
-  #verify(page: Page): boolean {
-    if (page.verified === this.#run) return true;
-    page.verified = this.#run;
-    const same = sameBytes(page);
-    if (!same) this.#cpu.tracker.invalidate(page.number * 4096);
-    return same;
+  /** Empties the jump cache: what runs from here on is looked up, and compared, first. */
+  #unwatch(): void {
+    for (const region of this.#watched) region.watched = false;
+    this.#watched = [];
+    this.#runsLeft = RUNS_WATCHED;
+    this.#cpu.forgetJumps();
+  }
+
+  /** False when the guest's code is no longer what was translated: its page is dropped. */
+  #verify(region: Region): boolean {
+    if (region.verified === this.#run) return true;
+    region.verified = this.#run;
+    if (sameBytes(region)) return true;
+    this.#cpu.tracker.invalidate(region.page.number * 4096);
+    return false;
   }
 
   /** The region entry for an instruction, translating it when new. Undefined when it must be executed on its own. */
@@ -124,20 +157,20 @@ export class Translations implements CodeOwner {
     const number = Math.floor(gpa / 4096);
     const key = (gpa & 0xfff) * 4096 + mode.id;
     const linearPage = linear - (linear & 0xfffn);
-    // All of them, whatever is looked for: translating more of a page takes its bytes for those of what it has already.
-    const pages = this.#pages.get(number) ?? [];
-    const current = pages.filter((p) => this.#verify(p)).length === pages.length;
-    const page = current ? pages.find((p) => p.entries.has(key) && p.linear === linearPage) : undefined;
-    if (page !== undefined) {
-      const entry = page.entries.get(key) as Entry;
+    const entry = this.#pages
+      .get(number)
+      ?.find((page) => page.linear === linearPage)
+      ?.entries.get(key);
+    if (entry !== undefined && this.#verify(entry.region)) {
       this.#remember(linear, entry);
       return entry;
     }
     const slot = cpu.ram.find(gpa);
     if (slot === undefined) return undefined;
-    const entry = this.#translate(linear, gpa, slot.host + (number * 4096 - slot.gpa), mode);
-    if (entry !== undefined) this.#remember(linear, entry);
-    return entry;
+    const place = { number, linear: linearPage, host: slot.host + (number * 4096 - slot.gpa) };
+    const translated = this.#translate(place, mode, [gpa & 0xfff]);
+    if (translated !== undefined) this.#remember(linear, translated);
+    return translated;
   }
 
   #remember(linear: bigint, entry: Entry): void {
@@ -149,50 +182,66 @@ export class Translations implements CodeOwner {
     const cpu = this.#cpu;
     cpu.set64(at + Jump.linear, linear);
     cpu.set(at + Jump.mode, cpu.get(State.jumpTag));
-    cpu.set(at + Jump.func, entry.func);
+    cpu.set(at + Jump.func, entry.region.func);
     cpu.set(at + Jump.entry, entry.block);
+    if (entry.region.watched) return;
+    entry.region.watched = true;
+    this.#watched.push(entry.region);
   }
 
-  #translate(linear: bigint, gpa: number, host: number, mode: Mode, merge: readonly number[] = []): Entry | undefined {
+  /** Translates what is reached from the roots, of which the last one counts most; in place of the regions `merged`. */
+  #translate(place: Place, mode: Mode, roots: readonly number[], merged: readonly Region[] = []): Entry | undefined {
     const cpu = this.#cpu;
-    const offset = gpa & 0xfff;
-    const linearPage = linear - BigInt(offset);
-    const number = Math.floor(gpa / 4096);
+    const { number, linear, host } = place;
+    const root = roots.at(-1) as number;
     const copy = cpu.ram.bytes.slice(host, host + 4096);
-    const rip = BigInt.asUintN(mode.bits, linearPage - mode.csBase);
+    const rip = BigInt.asUintN(mode.bits, linear - mode.csBase);
     // Nothing beyond the segment's limit is translated; running into it is found when it is fetched.
     const length = mode.csLimit < 0 ? 4096 : Math.min(4096, mode.csLimit - Number(rip) + 1);
     const source: CodeSource = { bytes: length < 4096 ? copy.subarray(0, Math.max(length, 0)) : copy, rip };
-    if (offset >= source.bytes.length) return undefined;
-    const limit = this.#regionLimit(number);
+    if (root >= source.bytes.length) return undefined;
+    const limit = this.#regionLimit(number) * (merged.length > 0 ? MERGED : 1);
     if (limit === 0) return undefined;
-    const most = merge.length > 0 ? limit * MERGED : limit;
-    const blocks = this.#translator.discover(source, mode, [offset, ...merge], this.stops, most);
-    if (!blocks.some((b) => b.start === offset)) return undefined;
+    const blocks = this.#translator.discover(source, mode, roots, this.stops, limit);
+    if (!blocks.some((b) => b.start === root)) return undefined;
     const module = new ModuleBuilder();
-    const slot = this.#takeSlot();
-    const region = this.#freeRegions.pop() ?? this.#regions.length;
-    const sites = this.#translator.emit(source, blocks, "f", { module, mode, base: cpu.base, region, func: slot });
-    this.#regions[region] = sites;
+    const func = this.#takeSlot();
+    const regionNumber = this.#freeRegions.pop() ?? this.#regions.length;
+    const options = { module, mode, base: cpu.base, region: regionNumber, func };
+    this.#regions[regionNumber] = this.#translator.emit(source, blocks, "f", options);
     const run = this.#instantiate(module);
-    this.#cpu.table.set(slot, run);
+    cpu.table.set(func, run);
     this.counts.regions++;
     const start = Math.min(...blocks.map((b) => b.start));
     const end = Math.min(4096, Math.max(...blocks.map((b) => b.end)));
-    const page = this.#page(number, linearPage, host, copy, start, end);
-    if (merge.length > 0) this.#release(page, mode);
-    page.funcs.push({ slot, region, mode: mode.id });
-    const roots = page.roots.get(mode.id);
-    if (roots === undefined) page.roots.set(mode.id, new Set([offset]));
-    else roots.add(offset);
-    const entries = blocks.map((_, block) => ({ run, func: slot, block, page }));
-    this.#bySlot[slot] = { run, page, entries };
+    const page = this.#page(number, linear);
+    this.#release(page, merged);
+    const entries: Entry[] = [];
+    const region: Region = {
+      run,
+      func,
+      number: regionNumber,
+      page,
+      mode: mode.id,
+      roots,
+      instructions: blocks.reduce((sum, b) => sum + b.instructions, 0),
+      merged: merged.length > 0,
+      entries,
+      copy: copy.slice(start, end),
+      live: cpu.ram.bytes.subarray(host + start, host + end),
+      verified: this.#run,
+      watched: false,
+    };
+    page.regions.push(region);
+    this.#byFunc[func] = region;
     for (const [block, b] of blocks.entries()) {
+      const entry = { region, block };
+      entries.push(entry);
       const key = b.start * 4096 + mode.id;
-      if (merge.length > 0 || !page.entries.has(key)) page.entries.set(key, entries[block] as Entry);
+      if (region.merged || !page.entries.has(key)) page.entries.set(key, entry);
     }
     cpu.tracker.add(this, number * 4096 + start, end - start);
-    return page.entries.get(offset * 4096 + mode.id);
+    return page.entries.get(root * 4096 + mode.id);
   }
 
   /**
@@ -210,76 +259,66 @@ export class Translations implements CodeOwner {
   }
 
   /**
-   * Puts what was translated piece by piece on a busy page into one region, so that jumps between the pieces stay in one
-   * function: interpreters, and functions that call each other. `linear` is where the guest is when its slice ends.
+   * Puts what was translated piece by piece around a busy place into one region, so that jumps between the pieces stay in
+   * one function: interpreters, and functions that call each other. `linear` is where the guest happens to be.
    */
   consolidate(linear: bigint, gpa: number, mode: Mode): void {
     const number = Math.floor(gpa / 4096);
-    const linearPage = linear - (linear & 0xfffn);
-    const page = this.#pages.get(number)?.find((p) => p.linear === linearPage);
-    if (page === undefined || this.stops.size > 0 || page.funcs.filter((f) => f.mode === mode.id).length < 2) return;
-    const roots = [...(page.roots.get(mode.id) ?? [])];
-    // What did not fit the region last time comes back as roots that are known: not again for those.
-    const { roots: known, at } = page.merged.get(mode.id) ?? { roots: 1, at: 0 };
+    const offset = gpa & 0xfff;
+    const page = this.#pages.get(number)?.find((p) => p.linear === linear - BigInt(offset));
+    const busy = page?.entries.get(offset * 4096 + mode.id)?.region;
+    if (page === undefined || busy === undefined || busy.merged || this.stops.size > 0) return;
+    const distance = (region: Region) =>
+      region === busy ? -1 : Math.min(...region.roots.map((root) => Math.abs(root - offset)));
+    const near = page.regions.filter((r) => r.mode === mode.id).sort((a, b) => distance(a) - distance(b));
+    let room = this.#regionLimit(number) * MERGED;
+    const chosen = near.filter((region) => {
+      const fits = region.instructions <= room;
+      if (fits) room -= region.instructions;
+      return fits;
+    });
+    if (chosen.length < 2) return;
+    // A place where code turns up bit by bit is not translated as a whole every time.
     const { instructions } = this.#cpu;
-    if (roots.length <= known || (roots.length < known * 2 && instructions - at < MERGE_AGAIN)) return;
-    page.merged.set(mode.id, { roots: roots.length, at: instructions });
-    const [first, ...rest] = roots;
+    if (chosen.some((region) => region.merged) && instructions - page.mergedAt < MERGE_AGAIN) return;
+    page.mergedAt = instructions;
     const slot = this.#cpu.ram.find(gpa);
-    if (first === undefined || slot === undefined) return;
-    const start = linearPage + BigInt(first);
-    this.#translate(start, number * 4096 + first, slot.host + (number * 4096 - slot.gpa), mode, rest);
+    if (slot === undefined) return;
+    const roots = chosen.reverse().flatMap((region) => region.roots);
+    const place = { number, linear: page.linear, host: slot.host + (number * 4096 - slot.gpa) };
+    this.#translate(place, mode, roots, chosen);
   }
 
-  /** Gives up the functions of a page and mode that another one is about to replace. */
-  #release(page: Page, mode: Mode): void {
-    for (const f of page.funcs) if (f.mode === mode.id) this.#free(f);
-    page.funcs.splice(0, page.funcs.length, ...page.funcs.filter((f) => f.mode !== mode.id));
-    for (const key of [...page.entries.keys()]) if ((key & 0xfff) === mode.id) page.entries.delete(key);
-    this.#cpu.forgetJumps();
+  /** Gives up regions of a page that another one replaces. */
+  #release(page: Page, regions: readonly Region[]): void {
+    if (regions.length === 0) return;
+    for (const region of regions) {
+      this.#free(region);
+      page.regions.splice(page.regions.indexOf(region), 1);
+    }
+    for (const [key, entry] of page.entries) if (regions.includes(entry.region)) page.entries.delete(key);
+    this.#unwatch();
   }
 
-  #free({ slot, region }: { slot: number; region: number }): void {
-    this.#cpu.table.set(slot, null);
-    this.#freeSlots.push(slot);
-    this.#regions[region] = undefined;
-    this.#freeRegions.push(region);
+  #free({ func, number }: Region): void {
+    this.#cpu.table.set(func, null);
+    this.#freeSlots.push(func);
+    this.#regions[number] = undefined;
+    this.#freeRegions.push(number);
   }
 
-  #page(number: number, linearPage: bigint, host: number, copy: Uint8Array, start: number, end: number): Page {
+  #page(number: number, linear: bigint): Page {
     let pages = this.#pages.get(number);
     if (pages === undefined) {
       pages = [];
       this.#pages.set(number, pages);
     }
-    let page = pages.find((p) => p.linear === linearPage);
+    let page = pages.find((p) => p.linear === linear);
     if (page === undefined) {
-      page = {
-        number,
-        linear: linearPage,
-        entries: new Map(),
-        funcs: [],
-        roots: new Map(),
-        merged: new Map(),
-        host,
-        start,
-        end,
-        copy: copy.slice(start, end),
-        live: this.#live(host, start, end),
-        verified: this.#run,
-      };
+      page = { number, linear, entries: new Map(), regions: [], mergedAt: 0 };
       pages.push(page);
-      return page;
     }
-    page.start = Math.min(page.start, start);
-    page.end = Math.max(page.end, end);
-    page.copy = copy.slice(page.start, page.end);
-    page.live = this.#live(host, page.start, page.end);
     return page;
-  }
-
-  #live(host: number, start: number, end: number): Uint8Array {
-    return this.#cpu.ram.bytes.subarray(host + start, host + end);
   }
 
   #instantiate(module: ModuleBuilder): (entry: number) => void {
@@ -351,9 +390,9 @@ export class Translations implements CodeOwner {
       churn.since = this.#cpu.instructions;
     }
     for (const page of pages) {
-      for (const f of page.funcs) this.#free(f);
+      for (const region of page.regions) this.#free(region);
     }
-    this.#cpu.forgetJumps();
+    this.#unwatch();
   }
 
   watchPage(_number: number): void {
@@ -370,7 +409,7 @@ export class Translations implements CodeOwner {
   /** Forgets everything: breakpoints changed, or memory was mapped anew. */
   dropAll(): void {
     for (const number of [...this.#pages.keys()]) this.#cpu.tracker.invalidate(number * 4096);
-    this.#cpu.forgetJumps();
+    this.#unwatch();
   }
 
   dispose(): void {
@@ -384,8 +423,7 @@ export class Translations implements CodeOwner {
 /** Short ranges are compared here: a call into the runtime costs more. */
 const SHORT = 48;
 
-function sameBytes(page: Page): boolean {
-  const { copy, live } = page;
+function sameBytes({ copy, live }: Region): boolean {
   if (copy.length > SHORT) return Buffer.compare(live, copy) === 0;
   for (let i = 0; i < copy.length; i++) if (copy[i] !== live[i]) return false;
   return true;
