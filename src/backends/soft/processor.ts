@@ -1,6 +1,6 @@
 import type { DebugRequest } from "../../backend.ts";
 import type { Exit, InterruptedBy } from "../../exit.ts";
-import type { Entry, Translations } from "./code/translations.ts";
+import type { Entry, Step, Translations } from "./code/translations.ts";
 import { EFLAGS } from "./control-bits.ts";
 import type { Cpu, Pending } from "./cpu.ts";
 import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
@@ -506,14 +506,8 @@ export class Processor {
     const cpu = this.#cpu;
     const { mode } = cpu;
     const linear = mode.csBase === 0n ? cpu.rip : (cpu.rip + mode.csBase) & 0xffff_ffffn;
-    const bytes = this.#fetch(linear);
-    if (bytes === undefined) return this.#pending();
-    const step = this.#code.step(cpu.rip, bytes, mode);
-    if (step === undefined) {
-      // Longer than 15 bytes, or beyond the segment's limit.
-      cpu.raise(Vector.GP, 0);
-      return this.#pending();
-    }
+    const step = this.#fetch(linear);
+    if (step === undefined) return this.#pending();
     cpu.sliceBudget = 1;
     cpu.set(State.budget, 1);
     step.run(0);
@@ -523,24 +517,38 @@ export class Processor {
     return undefined;
   }
 
-  /** Up to 15 instruction bytes, across two pages where needed. Undefined with the fault or exit pending. */
-  #fetch(linear: bigint): Uint8Array | undefined {
+  /** The instruction in up to 15 bytes, across two pages where needed. Undefined with the fault or exit pending. */
+  #fetch(linear: bigint): Step | undefined {
     const cpu = this.#cpu;
     const { mode } = cpu;
     const gpa = cpu.access.fetch(linear);
     if (gpa === undefined) return undefined;
     const within = mode.csLimit < 0 ? 15 : Math.min(15, mode.csLimit - Number(cpu.rip) + 1);
-    const first = this.#codeBytes(gpa, Math.min(within, 4096 - (gpa & 0xfff)));
+    const first = this.#codeAt(gpa);
     if (first === undefined) return undefined;
-    if (first.length >= within || this.#code.step(cpu.rip, first, mode) !== undefined) return first;
-    const next = mode.bits === 64 ? linear + BigInt(first.length) : (linear + BigInt(first.length)) & 0xffff_ffffn;
-    const second = cpu.access.fetch(next);
+    const { bytes } = cpu.ram;
+    const inside = Math.min(within, 4096 - (gpa & 0xfff));
+    const step = this.#code.step(cpu.rip, bytes, first, inside, mode);
+    if (step !== undefined) return step;
+    if (inside === within) return this.#tooLong();
+    const next = mode.bits === 64 ? linear + BigInt(inside) : (linear + BigInt(inside)) & 0xffff_ffffn;
+    const rest = cpu.access.fetch(next);
+    const second = rest === undefined ? undefined : this.#codeAt(rest);
     if (second === undefined) return undefined;
-    const rest = this.#codeBytes(second, within - first.length);
-    return rest === undefined ? undefined : Buffer.concat([first, rest]);
+    const whole = Buffer.concat([
+      bytes.subarray(first, first + inside),
+      bytes.subarray(second, second + within - inside),
+    ]);
+    return this.#code.step(cpu.rip, whole, 0, within, mode) ?? this.#tooLong();
   }
 
-  #codeBytes(gpa: number, count: number): Uint8Array | undefined {
+  /** Longer than 15 bytes, or beyond the segment's limit. */
+  #tooLong(): undefined {
+    this.#cpu.raise(Vector.GP, 0);
+  }
+
+  /** Where code is in the WebAssembly memory. Undefined with an exit pending where no memory is. */
+  #codeAt(gpa: number): number | undefined {
     const cpu = this.#cpu;
     const slot = cpu.ram.find(gpa);
     if (slot === undefined) {
@@ -555,8 +563,7 @@ export class Processor {
       cpu.resume = () => true;
       return undefined;
     }
-    const host = slot.host + (gpa - slot.gpa);
-    return cpu.ram.bytes.subarray(host, host + count);
+    return slot.host + (gpa - slot.gpa);
   }
 }
 

@@ -58,6 +58,15 @@ interface Page {
   mergedAt: number;
 }
 
+/** A single instruction. */
+export interface Step {
+  readonly run: (block: number) => void;
+  readonly rip: bigint;
+  readonly bytes: Uint8Array;
+  /** What it writes to `State.region`. */
+  readonly region: number;
+}
+
 /** Compiled code is about this many times as large as the WebAssembly it comes from. */
 const COMPILED_SIZE = 6;
 /** How many times more instructions a merged region may hold. */
@@ -87,7 +96,9 @@ export class Translations implements CodeOwner {
   readonly #freeRegions: number[] = [];
   readonly #freeSlots: number[] = [];
   #nextSlot = 0;
-  #steps = new Map<string, { run: (entry: number) => void; region: number }>();
+  /** By the low half of the instruction pointer and mode. */
+  readonly #steps = new Map<number, Step[]>();
+  #stepCount = 0;
   #run = 0;
   /** Pages whose code was changed, and when last. */
   readonly #churn = new Map<number, { drops: number; since: number }>();
@@ -348,33 +359,36 @@ export class Translations implements CodeOwner {
     return this.#nextSlot++;
   }
 
-  /** One instruction as a function of its own; `bytes` holds the instruction and maybe more. */
-  step(rip: bigint, bytes: Uint8Array, mode: Mode): { run: (entry: number) => void; length: number } | undefined {
-    const source: CodeSource = { bytes, rip };
+  /** The instruction in the `most` bytes of `memory` at `at`, as a function of its own. Undefined when it takes more. */
+  step(rip: bigint, memory: Uint8Array, at: number, most: number, mode: Mode): Step | undefined {
+    const key = Number(rip & 0xffff_ffffn) * 4096 + mode.id;
+    for (const known of this.#steps.get(key) ?? []) {
+      if (known.rip === rip && known.bytes.length <= most && isAt(known.bytes, memory, at)) return known;
+    }
+    const source: CodeSource = { bytes: memory.subarray(at, at + most), rip };
     const [block] = this.#translator.discover(source, mode, [0], new Set(), 1);
     if (block === undefined || block.start !== 0) return undefined;
-    const text = String.fromCharCode(...bytes.subarray(0, block.end));
-    const key = `${mode.id}:${rip}:${text}`;
-    let known = this.#steps.get(key);
-    if (known === undefined) {
-      if (this.#steps.size >= MAX_STEPS) this.#forgetSteps();
-      const module = new ModuleBuilder();
-      const region = this.#freeRegions.pop() ?? this.#regions.length;
-      const options = { module, mode, base: this.#cpu.base, region, func: -1 };
-      this.#regions[region] = this.#translator.emit(source, [block], "f", options);
-      known = { run: this.#instantiate(module), region };
-      this.counts.steps++;
-      this.#steps.set(key, known);
-    }
-    return { run: known.run, length: block.end };
+    if (this.#stepCount >= MAX_STEPS) this.#forgetSteps();
+    const module = new ModuleBuilder();
+    const region = this.#freeRegions.pop() ?? this.#regions.length;
+    const options = { module, mode, base: this.#cpu.base, region, func: -1 };
+    this.#regions[region] = this.#translator.emit(source, [block], "f", options);
+    const step = { run: this.#instantiate(module), rip, bytes: source.bytes.slice(0, block.end), region };
+    this.counts.steps++;
+    this.#stepCount++;
+    const others = this.#steps.get(key);
+    if (others === undefined) this.#steps.set(key, [step]);
+    else others.push(step);
+    return step;
   }
 
   #forgetSteps(): void {
-    for (const { region } of this.#steps.values()) {
+    for (const { region } of [...this.#steps.values()].flat()) {
       this.#regions[region] = undefined;
       this.#freeRegions.push(region);
     }
-    this.#steps = new Map();
+    this.#steps.clear();
+    this.#stepCount = 0;
     collectGarbage();
   }
 
@@ -418,6 +432,11 @@ export class Translations implements CodeOwner {
     this.#steps.clear();
     collectGarbage();
   }
+}
+
+function isAt(bytes: Uint8Array, memory: Uint8Array, at: number): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== memory[at + i]) return false;
+  return true;
 }
 
 /** Short ranges are compared here: a call into the runtime costs more. */
