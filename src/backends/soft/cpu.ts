@@ -74,6 +74,8 @@ export class Cpu implements HelperCpu {
   /** The interrupt shadow of STI and MOV SS: valid while RIP and the instruction count are these. */
   shadow: { rip: bigint; instructions: number; debug: boolean } | undefined;
   nmiBlocked = false;
+  /** The TSS of the task just entered asks for #DB in front of its first instruction. */
+  taskTrap = false;
   halted = false;
   /** RIP of the instruction whose system helper runs, in halves. */
   instructionLow = 0;

@@ -23,6 +23,7 @@ const UNBOUNDED = 0x3fff_ffff;
 /** DR6 as it reads with no bit set. */
 const DR6_CLEAR = 0xffff_0ff0n;
 const DR6_BS = 0x4000n;
+const DR6_BT = 0x8000n;
 
 /** Runs one vCPU: enters translated code, carries out what leaves it, and decides when the caller gets an exit. */
 export class Processor {
@@ -177,6 +178,11 @@ export class Processor {
       return interrupted("kick");
     }
     this.interrupts?.poll();
+    if (cpu.taskTrap) {
+      cpu.taskTrap = false;
+      cpu.set64(State.dr + 32, cpu.get64(State.dr + 32) | DR6_BT);
+      return this.#deliverFirst({ vector: Vector.DB, errorCode: undefined, software: false, external: false });
+    }
     if (this.queuedException !== undefined) {
       const { vector, errorCode } = this.queuedException;
       this.queuedException = undefined;
@@ -409,6 +415,7 @@ export class Processor {
       this.queuedNmi ||
       this.#windowWanted ||
       this.#kicked ||
+      this.#cpu.taskTrap ||
       this.interrupts?.pending === true ||
       (this.#cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0
     );

@@ -37,6 +37,7 @@ const TSS32 = {
 };
 /** Offsets in a 16-bit TSS. */
 const TSS16 = { link: 0, ip: 0x0e, flags: 0x10, gpr: 0x12, segments: 0x22, ldt: 0x2a, size: 0x2c };
+const LOCAL_BREAKPOINTS = 0x155;
 const SEGMENT_ORDER = [SegIndex.es, SegIndex.cs, SegIndex.ss, SegIndex.ds, SegIndex.fs, SegIndex.gs];
 
 /** Hardware task switch (Intel SDM Vol. 3A, "Task Switching"). False when it raised; RIP must be what the old task resumes at. */
@@ -75,9 +76,20 @@ export function switchTask(
   setSegmentFields(cpu, SegIndex.tr, { selector, base: next, limit: limitOf(d), attributes });
   cpu.set(State.cr0, cpu.cr0 | CR0.TS);
   const nested = cause === "call" || cause === "interrupt";
-  if (!loadTask(cpu, new DataView(image.buffer), wide, nested)) return false;
+  const loaded = new DataView(image.buffer);
+  if (!loadTask(cpu, loaded, wide, nested)) return false;
+  disableLocalBreakpoints(cpu);
+  cpu.taskTrap = wide && (loaded.getUint16(TSS32.trap, true) & 1) !== 0;
   if (options.errorCode === undefined) return true;
   return pushError(cpu, options.errorCode, wide);
+}
+
+/** L0 to L3 and LE belong to the task that was left. */
+function disableLocalBreakpoints(cpu: Cpu): void {
+  const dr7 = State.dr + 5 * 8;
+  if ((cpu.get(dr7) & LOCAL_BREAKPOINTS) === 0) return;
+  cpu.set(dr7, cpu.get(dr7) & ~LOCAL_BREAKPOINTS);
+  cpu.debugChanged();
 }
 
 function pushError(cpu: Cpu, code: number, wide: boolean): boolean {

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { LAYOUT } from "../lockstep/layout.ts";
+import { EXTRA, LAYOUT, TSS2 } from "../lockstep/layout.ts";
 import type { LockstepMode } from "../lockstep/program.ts";
 import { engine, type Logged, type Outcome, play } from "./events.ts";
 
@@ -311,6 +311,18 @@ describe("debug registers", () => {
         [1, 0],
       ]);
       expect([data(outcome, 0), data(outcome, 4)]).toEqual([1, 2]);
+    });
+  });
+
+  test("a task switch turns local breakpoints off, and traps in front of the new task where its TSS says so", () => {
+    const statements = [
+      `mov byte [${TSS2 + 0x64}], 1\n ${dr7(0x00000703)}\n jmp ${EXTRA.tss2}:0`,
+      "mov eax, dr6\n mov [ss:DATA], eax\n mov eax, dr7\n mov [ss:DATA + 4], eax",
+    ];
+    play(backend, "prot32", statements, (outcome) => {
+      expect(codes(outcome.log)).toEqual([[1, 0]]);
+      expect(outcome.log[0]?.ip).toBe(LAYOUT.targets);
+      expect([data(outcome, 0) & 0x8000, data(outcome, 4) & 0x3ff]).toEqual([0x8000, 0x202]);
     });
   });
 
