@@ -1,4 +1,5 @@
 import type { MsrExitReason } from "../../exit.ts";
+import { isCanonical } from "./access.ts";
 import { CR0, EFER, EFLAGS } from "./control-bits.ts";
 import type { Cpu } from "./cpu.ts";
 import { SegIndex, State, Vector } from "./state.ts";
@@ -206,7 +207,7 @@ function syscall(cpu: Cpu): number {
 function sysret(cpu: Cpu, wide: boolean): number {
   if ((cpu.efer & EFER.SCE) === 0 || !cpu.code64) return cpu.raise(Vector.UD);
   const target = cpu.gpr(1);
-  if (wide && BigInt.asUintN(64, BigInt.asIntN(48, target)) !== target) return cpu.raise(Vector.GP, 0);
+  if (wide && !isCanonical(cpu, target)) return cpu.raise(Vector.GP, 0);
   const base = Number(((cpu.msrs.read(MSR.STAR) as bigint) >> 48n) & 0xffffn);
   cpu.eflags = (Number(cpu.gpr(11) & 0xffff_ffffn) & 0x3c_7fd7) | 2;
   cpu.rip = wide ? target : target & 0xffff_ffffn;
@@ -245,7 +246,7 @@ function invpcid(cpu: Cpu, type: number): number {
   const pcid = cpu.get64(State.scratch);
   const address = cpu.get64(State.scratch + 8);
   if (type < 0 || type > 3 || pcid > 0xfffn) return cpu.raise(Vector.GP, 0);
-  if (type === 0 && BigInt.asUintN(64, BigInt.asIntN(48, address)) !== address) return cpu.raise(Vector.GP, 0);
+  if (type === 0 && !isCanonical(cpu, address)) return cpu.raise(Vector.GP, 0);
   if (type < 2 && (cpu.cr4 & 0x2_0000) === 0 && pcid !== 0n) return cpu.raise(Vector.GP, 0);
   cpu.flushTlb();
   return 0;

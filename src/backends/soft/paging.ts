@@ -243,19 +243,31 @@ export function quickWalk(
   user: boolean,
 ): number {
   if (!pagingOn(s)) return (low & ~0xfff) >>> 0;
-  if ((s.cr4 & (CR4.LA57 | CR4.SMAP)) !== 0) return -1;
   // Everything on the way must be present and accessed, writable for a write, and open to the user for the user.
   const need = BIT.P | BIT.A | (write ? BIT.W : 0) | (user ? BIT.U : 0);
-  if ((s.efer & EFER.LMA) !== 0) return quickLong(ram, s, low, high, need, write);
-  return (s.cr4 & CR4.PAE) === 0 ? quickLegacy(ram, s, low, need, write) : -1;
+  // Under SMAP what the supervisor may do with the user's pages depends on more.
+  const shunned = !user && (s.cr4 & CR4.SMAP) !== 0 ? BIT.U : 0;
+  if ((s.efer & EFER.LMA) !== 0) return quickLong(ram, s, low, high, { need, write, shunned });
+  return (s.cr4 & CR4.PAE) === 0 ? quickLegacy(ram, s, low, { need, write, shunned }) : -1;
+}
+
+/** What a quick walk asks of all entries on the way. */
+interface Quick {
+  /** Bits that must be set. */
+  readonly need: number;
+  readonly write: boolean;
+  /** Bits that must not be set in all of them. */
+  readonly shunned: number;
 }
 
 /** Address bits of a table entry's high half beyond the physical ones. */
 const BEYOND = 0xf_ffff & ~((1 << (PHYSICAL_BITS - 32)) - 1);
 
-function quickLong(ram: GuestRam, s: PagingState, low: number, high: number, need: number, write: boolean): number {
+function quickLong(ram: GuestRam, s: PagingState, low: number, high: number, quick: Quick): number {
+  const { need, write } = quick;
   let table = s.root - (s.root % 4096);
-  for (let shift = 39; ; shift -= 9) {
+  let common = quick.shunned;
+  for (let shift = (s.cr4 & CR4.LA57) === 0 ? 39 : 48; ; shift -= 9) {
     const index =
       shift >= 32
         ? (high >>> (shift - 32)) & 0x1ff
@@ -270,10 +282,11 @@ function quickLong(ram: GuestRam, s: PagingState, low: number, high: number, nee
     // NX does not matter to data, but it is reserved without EFER.NXE.
     if ((entry & need) !== need || (upper & BEYOND) !== 0) return -1;
     if (upper < 0 && (s.efer & EFER.NXE) === 0) return -1;
+    common &= entry;
     const target = (upper & 0xff) * 0x1_0000_0000 + ((entry & ~0xfff) >>> 0);
-    if (shift === 12) return write && (entry & BIT.D) === 0 ? -1 : target;
+    if (shift === 12) return common !== 0 || (write && (entry & BIT.D) === 0) ? -1 : target;
     if ((entry & BIT.PS) !== 0) {
-      if (shift === 39 || (write && (entry & BIT.D) === 0)) return -1;
+      if (shift >= 39 || common !== 0 || (write && (entry & BIT.D) === 0)) return -1;
       const mask = shift === 30 ? 0x3fff_f000 : 0x1f_f000;
       if ((entry & mask & ~0x1000) !== 0) return -1;
       return target - (entry & mask & 0x1000) + (low & mask);
@@ -282,8 +295,10 @@ function quickLong(ram: GuestRam, s: PagingState, low: number, high: number, nee
   }
 }
 
-function quickLegacy(ram: GuestRam, s: PagingState, low: number, need: number, write: boolean): number {
+function quickLegacy(ram: GuestRam, s: PagingState, low: number, quick: Quick): number {
+  const { need, write } = quick;
   let table = s.root - (s.root % 4096);
+  let common = quick.shunned;
   for (let shift = 22; ; shift = 12) {
     const slot = ram.find(table);
     if (slot === undefined) return -1;
@@ -291,7 +306,8 @@ function quickLegacy(ram: GuestRam, s: PagingState, low: number, need: number, w
     ram.tables.note(host);
     const entry = ram.words[host >>> 2] as number;
     if ((entry & need) !== need || (shift === 22 && (entry & BIT.PS) !== 0)) return -1;
+    common &= entry;
     table = (entry & ~0xfff) >>> 0;
-    if (shift === 12) return write && (entry & BIT.D) === 0 ? -1 : table;
+    if (shift === 12) return common !== 0 || (write && (entry & BIT.D) === 0) ? -1 : table;
   }
 }

@@ -33,6 +33,15 @@ function entry(leaf: number, eax: number, ebx: number, ecx: number, edx: number,
 /** Bytes of the XSAVE area with and without the AVX component. */
 const AREA = { legacy: 576, avx: 832 } as const;
 
+/**
+ * Whether a table offers 5-level paging. The default one does not, though it is there: kernels that can use it do, and
+ * would pay for a fifth level. `{ cpuid: { "7.0": { ecx: … | 1 << 16 } } }` offers it.
+ */
+export function hasFiveLevels(table: readonly CpuidEntry[]): boolean {
+  return ((table.find((e) => e.leaf === 7 && (e.subleaf ?? 0) === 0)?.ecx ?? 0) & LA57) !== 0;
+}
+const LA57 = 1 << 16;
+
 /** What the software CPU implements, and nothing else. */
 export function defaultCpuid(): CpuidEntry[] {
   const [b, d, c] = VENDOR;
@@ -105,6 +114,7 @@ export function cpuid(cpu: Cpu, table: readonly CpuidEntry[]): number {
   }
   if (leaf === 0xd && subleaf === 0 && entry !== undefined)
     ebx = (cpu.get(State.xcr0) & 4) !== 0 ? AREA.avx : AREA.legacy;
+  if (leaf === 0x8000_0008 && hasFiveLevels(table)) eax = (eax & ~0xff00) | (57 << 8);
   cpu.setGpr32(0, eax);
   cpu.setGpr32(3, ebx);
   cpu.setGpr32(1, ecx);

@@ -1,4 +1,4 @@
-import { highOf, lowOf } from "../access.ts";
+import { highOf, isCanonical, lowOf } from "../access.ts";
 import { EFLAGS } from "../control-bits.ts";
 import type { Cpu, Fault } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
@@ -355,8 +355,7 @@ function deliverLong(cpu: Cpu, event: Event): boolean {
     cpu.rip,
   ];
   if (event.errorCode !== undefined) values.push(BigInt(event.errorCode >>> 0));
-  const canonical = BigInt.asUintN(64, BigInt.asIntN(48, top - BigInt(values.length * 8)));
-  if (canonical !== BigInt.asUintN(64, top - BigInt(values.length * 8))) return fail(cpu, Vector.SS, 0);
+  if (!isCanonical(cpu, BigInt.asUintN(64, top - BigInt(values.length * 8)))) return fail(cpu, Vector.SS, 0);
   if (!pushAll(cpu, 0n, top, (1n << 64n) - 1n, 8, values)) return false;
   if (!markAccessed(cpu, gate.selector, target)) return false;
   clearFlags(cpu, gate);

@@ -3,6 +3,7 @@ import { CR0, CR4, EFER, EFLAGS } from "../control-bits.ts";
 import type { Cpu } from "../cpu.ts";
 import { PHYSICAL_BITS } from "../paging.ts";
 import { SegIndex, State, Vector } from "../state.ts";
+import { hasFiveLevels } from "./cpuid.ts";
 import { ATTRIBUTE, isCode, isSystem, limitOf, peekDescriptor, typeOf, visible } from "./descriptors.ts";
 
 const CR0_DEFINED = 0xe005_003f;
@@ -86,7 +87,8 @@ function writeCr0(cpu: Cpu, wide: bigint): number {
 function writeCr4(cpu: Cpu, wide: bigint): number {
   if (wide > 0xffff_ffffn) return cpu.raise(Vector.GP, 0);
   const value = Number(wide);
-  if ((value & ~CR4_DEFINED) !== 0) return cpu.raise(Vector.GP, 0);
+  if ((value & ~(CR4_DEFINED | (hasFiveLevels(cpu.cpuidTable) ? CR4.LA57 : 0))) !== 0) return cpu.raise(Vector.GP, 0);
+  if (cpu.longMode && ((value ^ cpu.cr4) & CR4.LA57) !== 0) return cpu.raise(Vector.GP, 0);
   if (cpu.longMode && (value & CR4.PAE) === 0) return cpu.raise(Vector.GP, 0);
   const pcid = (value & CR4.PCIDE) !== 0 && (cpu.cr4 & CR4.PCIDE) === 0;
   if (pcid && (!cpu.longMode || (cpu.get64(State.cr3) & 0xfffn) !== 0n)) return cpu.raise(Vector.GP, 0);
