@@ -6,7 +6,10 @@ import { CODES, NAMES } from "./generated/names.ts";
  * from `Code` is added by running names.generate.ts.
  */
 function enumeration<T>(names: string): T {
-  return Object.fromEntries(names.split(" ").map((name, value) => [name, value])) as T;
+  const values: Record<string, number> = {};
+  let next = 0;
+  for (const name of names.split(" ")) values[name] = next++;
+  return values as T;
 }
 
 export const Code = CODES as unknown as Pick<typeof iced.Code, keyof typeof CODES>;
