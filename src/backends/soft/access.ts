@@ -158,15 +158,35 @@ export class MemoryAccess {
 
   // --- For helpers -----------------------------------------------------------------------------------------------
 
-  /** Reads as the guest's instruction does. False when it faulted or leaves. */
-  read(segment: number, offset: bigint, into: Uint8Array): boolean {
+  /** Reads as the guest's instruction does. `unit`: what the operand has to be aligned by where alignment is checked. False when it faulted or leaves. */
+  read(segment: number, offset: bigint, into: Uint8Array, unit = 1): boolean {
     const linear = this.#linear(segment, offset, into.length, false);
-    return linear !== undefined && this.readLinear(linear, into, this.#userInfo(segment));
+    return (
+      linear !== undefined && this.#aligned(linear, unit) && this.readLinear(linear, into, this.#userInfo(segment))
+    );
   }
 
-  write(segment: number, offset: bigint, from: Uint8Array): boolean {
+  write(segment: number, offset: bigint, from: Uint8Array, unit = 1): boolean {
     const linear = this.#linear(segment, offset, from.length, true);
-    return linear !== undefined && this.writeLinear(linear, from, this.#userInfo(segment));
+    return (
+      linear !== undefined && this.#aligned(linear, unit) && this.writeLinear(linear, from, this.#userInfo(segment))
+    );
+  }
+
+  /** Faults unless the bytes, 255 at most, can be written. */
+  checkWrite(segment: number, offset: bigint, bytes: number, unit = 1): boolean {
+    const linear = this.#linear(segment, offset, bytes, true);
+    if (linear === undefined || !this.#aligned(linear, unit)) return false;
+    return this.checkRange(lowOf(linear), highOf(linear), bytes | this.#userInfo(segment) | INFO_WRITE) === 0;
+  }
+
+  /** #AC(0) where alignment is checked; an address that is not canonical is refused later. */
+  #aligned(linear: bigint, unit: number): boolean {
+    const cpu = this.#cpu;
+    if (unit === 1 || !cpu.mode.alignCheck) return true;
+    if ((Number(linear & 0xffn) & (unit - 1)) === 0 || (cpu.code64 && !isCanonical(cpu, linear))) return true;
+    cpu.raise(Vector.AC, 0);
+    return false;
   }
 
   #userInfo(segment: number): number {

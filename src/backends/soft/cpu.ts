@@ -308,11 +308,15 @@ export class Cpu implements HelperCpu {
     return 1;
   }
 
-  readMemory(segment: number, offset: bigint, into: Uint8Array): boolean {
-    return this.access.read(segment, offset, into);
+  readMemory(segment: number, offset: bigint, into: Uint8Array, unit?: number): boolean {
+    return this.access.read(segment, offset, into, unit);
   }
 
-  writeMemory(segment: number, offset: bigint, from: Uint8Array): boolean {
-    return this.access.write(segment, offset, from);
+  writeMemory(segment: number, offset: bigint, from: Uint8Array, unit?: number): boolean {
+    return this.access.write(segment, offset, from, unit);
+  }
+
+  checkWrite(segment: number, offset: bigint, bytes: number, unit?: number): boolean {
+    return this.access.checkWrite(segment, offset, bytes, unit);
   }
 }

@@ -16,15 +16,42 @@ function isNearBranch(e: RegionEmitter): boolean {
   return raw.isJmpShortOrNear || raw.isCallNear;
 }
 
-function jcc(e: RegionEmitter): void {
-  e.condition(e.insn.raw.conditionCode);
-  e.branch(target(e));
+/** Whether a direct branch would leave the code segment: #GP(0) at the branch when it is taken. */
+function beyondLimit(e: RegionEmitter, to: bigint): boolean {
+  return e.mode.csLimit >= 0 && to > BigInt(e.mode.csLimit);
 }
 
-/** #GP(0) at the jump when a 64-bit target is not canonical. */
-function checkCanonical(e: RegionEmitter, local: number): void {
-  if (e.mode.bits !== 64) return;
+/** Pops a condition, and branches when it holds. */
+function branch(e: RegionEmitter): void {
+  const to = target(e);
+  if (beyondLimit(e, to)) {
+    e.raiseIf(Vector.GP, 0);
+    e.jumpTo(e.insn.next);
+  } else e.branch(to);
+}
+
+function jump(e: RegionEmitter): void {
+  const to = target(e);
+  if (beyondLimit(e, to)) e.raise(Vector.GP, 0);
+  else e.jumpTo(to);
+}
+
+function jcc(e: RegionEmitter): void {
+  e.condition(e.insn.raw.conditionCode);
+  branch(e);
+}
+
+/** #GP(0) at the jump when its target is not canonical, or lies beyond the code segment's limit. */
+function checkTarget(e: RegionEmitter, local: number): void {
   const c = e.code;
+  if (e.mode.bits !== 64) {
+    if (e.mode.csLimit === 0xffff_ffff) return;
+    c.get(local);
+    c.i64(e.mode.csLimit);
+    c.op(Op.i64_gt_u);
+    e.raiseIf(Vector.GP, 0);
+    return;
+  }
   c.get(local);
   c.i64(16);
   c.op(Op.i64_shl);
@@ -39,7 +66,7 @@ function indirectTarget(e: RegionEmitter): number {
   const local = e.temp(Type.i64);
   pushOperand(e, 0, operandBits(e, 0));
   e.code.set(local);
-  checkCanonical(e, local);
+  checkTarget(e, local);
   return local;
 }
 
@@ -49,7 +76,7 @@ function jmp(e: RegionEmitter): void {
     farJump(e);
     return;
   }
-  if (isNearBranch(e)) e.jumpTo(target(e));
+  if (isNearBranch(e)) jump(e);
   else e.jumpIndirect(indirectTarget(e));
 }
 
@@ -62,6 +89,10 @@ function call(e: RegionEmitter): void {
   const bytes = -raw.stackPointerIncrement as 2 | 4 | 8;
   const direct = isNearBranch(e);
   const to = direct ? -1 : indirectTarget(e);
+  if (direct && beyondLimit(e, target(e))) {
+    e.raise(Vector.GP, 0);
+    return;
+  }
   const back = e.temp(Type.i64);
   e.code.i64(e.insn.next);
   e.code.set(back);
@@ -74,7 +105,7 @@ function ret(e: RegionEmitter): void {
   const extra = e.insn.operands === 1 ? e.insn.raw.immediate16 : 0;
   const bytes = (e.insn.raw.stackPointerIncrement - extra) as 2 | 4 | 8;
   const to = peekValue(e, bytes);
-  checkCanonical(e, to);
+  checkTarget(e, to);
   moveStack(e, bytes + extra);
   e.jumpIndirect(to);
 }
@@ -116,8 +147,8 @@ function loop(condition: "none" | "e" | "ne"): CoreEmitter {
     c.op(Op.i64_sub);
     c.i64(MASKS[bits]);
     c.op(Op.i64_and);
-    c.tee(left);
-    e.setGpr(counter);
+    c.set(left);
+    const taken = e.temp(Type.i32);
     c.get(left);
     c.i64(0);
     c.op(Op.i64_ne);
@@ -125,7 +156,16 @@ function loop(condition: "none" | "e" | "ne"): CoreEmitter {
       e.condition(e.insn.raw.conditionCode);
       c.op(Op.i32_and);
     }
-    e.branch(target(e));
+    c.set(taken);
+    // A target beyond the limit leaves the counter as it was.
+    if (beyondLimit(e, target(e))) {
+      c.get(taken);
+      e.raiseIf(Vector.GP, 0);
+    }
+    c.get(left);
+    e.setGpr(counter);
+    c.get(taken);
+    branch(e);
   };
 }
 
@@ -133,7 +173,7 @@ function jcxz(counter: Register): CoreEmitter {
   return (e) => {
     e.gpr(counter);
     e.code.op(Op.i64_eqz);
-    e.branch(target(e));
+    branch(e);
   };
 }
 

@@ -234,7 +234,7 @@ function loadFarPointer(segment: number): CoreEmitter {
     const bytes = (bits / 8) as 2 | 4 | 8;
     const offset = e.temp(Type.i64);
     const selector = e.temp(Type.i64);
-    e.checkRead(e.address(), bytes + 2);
+    e.checkRead(e.address(), bytes + 2, bytes);
     e.load(e.address(), bytes);
     c.set(offset);
     e.load(e.address(), 2, bytes);

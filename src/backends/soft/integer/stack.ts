@@ -114,7 +114,7 @@ function pusha(bytes: 2 | 4): CoreEmitter {
     const c = e.code;
     const first = bytes === 2 ? Register.AX : Register.EAX;
     const lowest = stackAddress(e, -8 * bytes);
-    e.checkWrite(lowest, 8 * bytes);
+    e.checkWrite(lowest, 8 * bytes, bytes);
     const value = e.temp(Type.i64);
     for (let i = 0; i < 8; i++) {
       e.gpr(first + i);
@@ -225,7 +225,7 @@ function enter(e: RegionEmitter): void {
     e.store(stackAddress(e, -++pushed * bytes), bytes, value);
   }
   if (level > 0) e.store(stackAddress(e, -++pushed * bytes), bytes, frameTop.offset);
-  e.checkWrite(stackAddress(e, -pushed * bytes - size), 1);
+  e.checkWrite(stackAddress(e, -pushed * bytes - size), bytes);
   moveStack(e, -pushed * bytes - size);
   c.get(frameTop.offset);
   e.setGpr(frame);

@@ -182,7 +182,7 @@ function storeTable(base: number, limit: number): CoreEmitter {
     umip(e);
     const value = e.temp(Type.i64);
     const wide = e.mode.bits === 64;
-    e.checkWrite(e.address(), wide ? 10 : 6);
+    e.checkWrite(e.address(), wide ? 10 : 6, 2);
     e.loadState(Mem.i64_load32_u, limit);
     c.set(value);
     e.store(e.address(), 2, value);
@@ -360,12 +360,19 @@ function bound(e: RegionEmitter): void {
   e.raiseIf(Vector.BR);
 }
 
+/** CLAC and STAC: #UD rather than #GP outside CPL 0. */
+function alignmentFlag(name: string): CoreEmitter {
+  return (e) => {
+    if (e.mode.cpl === 0) e.endSystem(name, []);
+    else e.raise(Vector.UD);
+  };
+}
+
 function arpl(e: RegionEmitter): void {
   if (!protectedOnly(e)) return;
   const c = e.code;
   const target = e.temp(Type.i64);
-  const place = e.place(0, 2);
-  e.readPlace(place);
+  pushOperand(e, 0, 16);
   c.set(target);
   const source = e.temp(Type.i64);
   e.gpr(e.insn.register(1));
@@ -386,17 +393,20 @@ function arpl(e: RegionEmitter): void {
   c.i32(6);
   c.op(Op.i32_shl);
   c.op(Op.i32_or);
-  e.setFlags();
+  const flags = e.temp(Type.i32);
+  c.set(flags);
+  // Memory is only written when its RPL is the lower one.
+  c.get(below);
+  c.if();
   c.get(target);
   c.i64(~3);
   c.op(Op.i64_and);
   c.get(source);
   c.op(Op.i64_or);
-  c.get(target);
-  c.get(below);
-  c.op(Op.select);
-  c.set(target);
-  e.writePlace(place, target);
+  popOperand(e, 0, 16);
+  c.end();
+  c.get(flags);
+  e.setFlags();
 }
 
 export const system: readonly (readonly [Mnemonic, CoreEmitter])[] = [
@@ -457,8 +467,8 @@ export const system: readonly (readonly [Mnemonic, CoreEmitter])[] = [
   [Mnemonic.Sysenter, end("sysenter", false, true)],
   [Mnemonic.Sysexit, end("sysexit", true, true)],
   [Mnemonic.Sysexitq, end("sysexitq", true, true)],
-  [Mnemonic.Clac, end("clearAc", true)],
-  [Mnemonic.Stac, end("setAc", true)],
+  [Mnemonic.Clac, alignmentFlag("clearAc")],
+  [Mnemonic.Stac, alignmentFlag("setAc")],
   [Mnemonic.Vmcall, end("hypercall")],
   [Mnemonic.Vmmcall, end("hypercall")],
   [Mnemonic.Daa, call("decimalAdjustAdd")],

@@ -123,8 +123,9 @@ export function portString(cpu: Cpu, bytes: number, addressBits: number, segment
   const here = cpu.instructionRip;
   const port = cpu.gpr32(2) & 0xffff;
   const count = s.repeat ? masked(cpu, 1, addressBits) : 1n;
+  if (!allowed(cpu, port, bytes)) return 1;
   if (count === 0n) return 0;
-  if (!allowed(cpu, port, bytes) || !watched(cpu, port, bytes)) return 1;
+  if (!watched(cpu, port, bytes)) return 1;
   return s.input ? portStringIn(cpu, s, port, count, here, next) : portStringOut(cpu, s, port, here, next);
 }
 

@@ -40,7 +40,7 @@ export class Stack {
 
   pop(bytes: Bytes): bigint | undefined {
     const data = new Uint8Array(8);
-    if (!this.#cpu.readMemory(SegIndex.ss, this.pointer, data.subarray(0, bytes))) return undefined;
+    if (!this.#cpu.readMemory(SegIndex.ss, this.pointer, data.subarray(0, bytes), bytes)) return undefined;
     this.pointer = (this.pointer + BigInt(bytes)) & this.#mask;
     return new DataView(data.buffer).getBigUint64(0, true);
   }
@@ -49,7 +49,7 @@ export class Stack {
     const data = new Uint8Array(8);
     new DataView(data.buffer).setBigUint64(0, BigInt.asUintN(64, value), true);
     const at = (this.pointer - BigInt(bytes)) & this.#mask;
-    if (!this.#cpu.writeMemory(SegIndex.ss, at, data.subarray(0, bytes))) return false;
+    if (!this.#cpu.writeMemory(SegIndex.ss, at, data.subarray(0, bytes), bytes)) return false;
     this.pointer = at;
     return true;
   }

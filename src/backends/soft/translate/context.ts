@@ -88,10 +88,13 @@ export interface Emit {
   load(address: Address, bytes: 1 | 2 | 4 | 8 | 16, displacement?: number): void;
   /** Stores the local (i64, or v128 for 16 bytes). */
   store(address: Address, bytes: 1 | 2 | 4 | 8 | 16, value: number, displacement?: number): void;
-  /** Faults unless all `bytes` can be written; nothing is stored. Before several stores that must happen all or none. */
-  checkWrite(address: Address, bytes: number): void;
+  /**
+   * Faults unless all `bytes` can be written; nothing is stored. Before several stores that must happen all or none.
+   * @param unit Bytes of one element, where alignment is checked: a power of two.
+   */
+  checkWrite(address: Address, bytes: number, unit?: number): void;
   /** Faults unless all `bytes` can be read. */
-  checkRead(address: Address, bytes: number): void;
+  checkRead(address: Address, bytes: number, unit?: number): void;
 
   /** Raises an exception at this instruction; code emitted behind it is unreachable. */
   raise(vector: Vector, errorCode?: number): void;
@@ -135,9 +138,14 @@ export interface HelperCpu {
   readonly view: StateView;
   /** Leaves by an exception: `return cpu.raise(Vector.GP, 0)`. Always 1. */
   raise(vector: Vector, errorCode?: number): number;
-  /** Reads memory as the guest does. False when it faulted (the exception is noted): the helper returns 1. */
-  readMemory(segment: number, offset: bigint, into: Uint8Array): boolean;
-  writeMemory(segment: number, offset: bigint, from: Uint8Array): boolean;
+  /**
+   * Reads memory as the guest does. False when it faulted (the exception is noted): the helper returns 1.
+   * @param unit What the operand has to be aligned by where alignment is checked; 1 unless given.
+   */
+  readMemory(segment: number, offset: bigint, into: Uint8Array, unit?: number): boolean;
+  writeMemory(segment: number, offset: bigint, from: Uint8Array, unit?: number): boolean;
+  /** Faults unless the bytes, 255 at most, can be written. */
+  checkWrite(segment: number, offset: bigint, bytes: number, unit?: number): boolean;
 }
 
 /** The state of one vCPU as bytes; a `DataView` whose offset 0 is the vCPU's state base. */

@@ -397,11 +397,11 @@ export class RegionEmitter implements Emit, Leaving {
   store(address: Address, bytes: 1 | 2 | 4 | 8 | 16, value: number, displacement = 0): void {
     this.#memory.store(address, bytes, value, displacement);
   }
-  checkWrite(address: Address, bytes: number): void {
-    this.#memory.checkWrite(address, bytes);
+  checkWrite(address: Address, bytes: number, unit?: number): void {
+    this.#memory.checkWrite(address, bytes, unit);
   }
-  checkRead(address: Address, bytes: number): void {
-    this.#memory.checkRead(address, bytes);
+  checkRead(address: Address, bytes: number, unit?: number): void {
+    this.#memory.checkRead(address, bytes, unit);
   }
   place(operand: number, bytes: number): Place {
     return this.#memory.place(operand, bytes);

@@ -1,6 +1,6 @@
 import { Register } from "../decoder/names.ts";
 import { MASKS } from "../flags/kinds.ts";
-import { Seg, State, Tlb, tlbTable, Vector } from "../state.ts";
+import { Seg, SegIndex, State, Tlb, tlbTable, Vector } from "../state.ts";
 import type { Code } from "../wasm/code.ts";
 import type { ModuleBuilder } from "../wasm/module.ts";
 import { Mem, type MemCode, Op, SimdMem, Type } from "../wasm/opcodes.ts";
@@ -22,6 +22,16 @@ const LOADS: Record<number, MemCode> = {
   8: Mem.i64_load,
 };
 const STORES: Record<number, MemCode> = { 1: Mem.i64_store8, 2: Mem.i64_store16, 4: Mem.i64_store32, 8: Mem.i64_store };
+
+/** Base registers whose default segment is SS. */
+const STACK_BASES: ReadonlySet<Register> = new Set([
+  Register.SP,
+  Register.BP,
+  Register.ESP,
+  Register.EBP,
+  Register.RSP,
+  Register.RBP,
+]);
 
 /** How an access that cannot be made ends its instruction. */
 export interface Leaving {
@@ -89,12 +99,19 @@ export class MemoryEmitter {
 
   #evaluate(): Address {
     const c = this.code;
-    const { raw } = this.#insn;
     const offset = this.#locals.temp(Type.i64);
     const bits = this.addressBits();
     this.pushEffective(bits);
     c.set(offset);
-    return { offset, segment: raw.memorySegment - Register.ES };
+    return { offset, segment: this.#segment() };
+  }
+
+  /** In 64-bit mode prefixes that name ES, CS, SS or DS do nothing: the base register alone tells #SS from #GP. */
+  #segment(): number {
+    const { raw } = this.#insn;
+    const segment = raw.memorySegment - Register.ES;
+    if (this.mode.bits !== 64 || segment >= SegIndex.fs) return segment;
+    return STACK_BASES.has(raw.memoryBase) ? SegIndex.ss : SegIndex.ds;
   }
 
   /** Pushes the effective address, truncated to `bits`. Vector indexes (VSIB) are left out. */
@@ -149,7 +166,7 @@ export class MemoryEmitter {
         c.op(Op.i64_add);
       }
       c.set(lin);
-    } else if (this.mode.flat && segment < 4) {
+    } else if (this.mode.flat && segment < 4 && !(write && segment === SegIndex.cs)) {
       if (displacement !== 0) {
         c.i64(0xffff_ffffn);
         c.op(Op.i64_and);
@@ -202,14 +219,30 @@ export class MemoryEmitter {
     this.#context.leaving.leaveIfSet();
   }
 
+  /** #AC(0) unless aligned by `bytes`, a power of two; an address that is not canonical is for the slow path to refuse. */
+  #checkAlignment(lin: number, bytes: number): void {
+    if (!this.mode.alignCheck || bytes === 1 || this.#align !== 0) return;
+    const c = this.code;
+    this.#pushMisaligned(lin, bytes);
+    if (this.mode.bits === 64) {
+      c.i32(0);
+      c.op(Op.i32_ne);
+      c.get(lin);
+      c.i64(16);
+      c.op(Op.i64_shl);
+      c.i64(16);
+      c.op(Op.i64_shr_s);
+      c.get(lin);
+      c.op(Op.i64_eq);
+      c.op(Op.i32_and);
+    }
+    this.#context.leaving.raiseIf(Vector.AC, 0);
+  }
+
   /** Pushes whether the TLB entry of `lin` (its byte offset goes to a local) covers the access. */
   probe(lin: number, bytes: number, write: boolean): number {
     const c = this.code;
     const entry = this.#locals.temp(Type.i32);
-    if (this.mode.alignCheck && bytes > 1 && this.#align === 0) {
-      this.#pushMisaligned(lin, Math.min(bytes, 8));
-      this.#context.leaving.raiseIf(Vector.AC, 0);
-    }
     c.get(lin);
     c.op(Op.i32_wrap_i64);
     // Page number × 16.
@@ -262,6 +295,7 @@ export class MemoryEmitter {
   /** Pushes the WebAssembly address (i32) where the operand can be loaded from, or changed when `modify`. */
   #host(lin: number, bytes: number, segment: number, modify: boolean): void {
     const c = this.code;
+    this.#checkAlignment(lin, bytes);
     const entry = this.probe(lin, bytes, modify);
     const host = this.#locals.temp(Type.i32);
     c.if(Type.i32);
@@ -286,6 +320,7 @@ export class MemoryEmitter {
   store(address: Address, bytes: 1 | 2 | 4 | 8 | 16, value: number, displacement = 0): void {
     const c = this.code;
     const lin = this.linear(address, bytes, true, displacement);
+    this.#checkAlignment(lin, bytes);
     const entry = this.probe(lin, bytes, true);
     c.if();
     this.pushHost(lin, entry, true);
@@ -302,14 +337,15 @@ export class MemoryEmitter {
     c.end();
   }
 
-  checkWrite(address: Address, bytes: number): void {
-    this.#check(address, bytes, true);
+  checkWrite(address: Address, bytes: number, unit?: number): void {
+    this.#check(address, bytes, true, unit);
   }
-  checkRead(address: Address, bytes: number): void {
-    this.#check(address, bytes, false);
+  checkRead(address: Address, bytes: number, unit?: number): void {
+    this.#check(address, bytes, false, unit);
   }
-  #check(address: Address, bytes: number, write: boolean): void {
+  #check(address: Address, bytes: number, write: boolean, unit: number = bytes): void {
     const lin = this.linear(address, bytes, write);
+    this.#checkAlignment(lin, unit);
     this.probe(lin, bytes, write);
     this.code.op(Op.i32_eqz);
     this.code.if();

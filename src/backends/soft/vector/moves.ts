@@ -39,12 +39,12 @@ export function moveWhole(alignment: Alignment): Emitter {
       emitMmxTransition(e);
       return;
     }
-    const at = memoryAddress(e, alignment, "write");
+    const at = memoryAddress(e, alignment);
     const values = (isWide(e) ? ([0, 1] as const) : ([0] as const)).map((half) => {
       pushRegister(e, register, half);
       return keep(e);
     });
-    if (values.length === 2) e.checkWrite(at, 32);
+    if (values.length === 2) e.checkWrite(at, 32, 16);
     values.forEach((value, half) => {
       e.store(at, 16, value, half * 16);
     });

@@ -106,16 +106,9 @@ export function keep(e: Emit, type: (typeof Type)[keyof typeof Type] = Type.v128
 /** How a full-width memory operand must be aligned: SSE forms by 16, VEX forms not at all, unless the instruction says so. */
 export type Alignment = "natural" | "always" | "never";
 
-export function memoryAddress(e: Emit, alignment: Alignment = "natural", access: "read" | "write" = "read"): Address {
-  const bytes = isWide(e) ? 32 : 16;
+export function memoryAddress(e: Emit, alignment: Alignment = "natural"): Address {
   const aligned = alignment === "always" || (alignment === "natural" && !isVex(e) && !usesMmx(e));
-  if (!aligned) return e.address();
-  const at = e.address({ align: bytes });
-  if (bytes === 16) return at;
-  // Every access is held to the alignment asked for last: the whole operand to 32 bytes, its halves to nothing.
-  if (access === "read") e.checkRead(at, 32);
-  else e.checkWrite(at, 32);
-  return e.address({ align: 1 });
+  return aligned ? e.address({ align: isWide(e) ? 32 : 16 }) : e.address();
 }
 
 /** MMX forms whose memory operand has 32 bits. */

@@ -117,12 +117,19 @@ const maskStore: Helper = (cpu, segment, bytes, count, addressBits) => {
   const { view } = cpu;
   const base = view.getBigUint64(OFFSET, true);
   const buffer = element[bytes! - 1]!;
-  for (let i = 0; i < count!; i++) {
-    const at = i * bytes!;
-    if ((view.getUint8(OPERAND_A + at + bytes! - 1) & 0x80) === 0) continue;
+  // MASKMOVDQU may fault for bytes that its mask leaves out, and does.
+  if (bytes === 1 && !cpu.checkWrite(segment!, wrapped(base, addressBits!), count!, 8)) return 1;
+  const chosen: number[] = [];
+  for (let at = 0; at < count! * bytes!; at += bytes!)
+    if (view.getUint8(OPERAND_A + at + bytes! - 1) & 0x80) chosen.push(at);
+  const store = (at: number) => {
     for (let k = 0; k < bytes!; k++) buffer[k] = view.getUint8(OPERAND_B + at + k);
-    if (!cpu.writeMemory(segment!, wrapped(base + BigInt(at), addressBits!), buffer)) return 1;
-  }
+    return cpu.writeMemory(segment!, wrapped(base + BigInt(at), addressBits!), buffer);
+  };
+  // All are stored or none: the first store tells about its own page, and the last one may lie on the next.
+  for (const at of [chosen[0], chosen.at(-1)])
+    if (at !== undefined && !cpu.checkWrite(segment!, wrapped(base + BigInt(at), addressBits!), bytes!)) return 1;
+  for (const at of chosen) if (!store(at)) return 1;
   return 0;
 };
 

@@ -121,6 +121,8 @@ function offsetOf(cpu: HelperCpu): bigint {
 /** FXSAVE leaves the last 96 bytes, and what eight registers do not fill, as they are. */
 const fxsave: Helper = (cpu, segment, wide, registers) => {
   const format = formatFrom(wide!, registers!);
+  // What is left as it is must be there all the same.
+  if (!cpu.checkWrite(segment!, offsetOf(cpu) + BigInt(LEGACY_BYTES - 1), 1)) return 1;
   const image = new Uint8Array(160 + 16 * format.registers);
   const out = viewOf(image);
   writeX87(cpu.view, out, format);

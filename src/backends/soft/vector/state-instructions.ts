@@ -12,11 +12,18 @@ function storeOffset(e: Emit, at: Address): void {
   e.storeState(Mem.i64_store, OFFSET);
 }
 
+/** Holds the image's address to its alignment; the helper does the rest of the access. */
+function checkStart(e: Emit, at: Address, writes: boolean): void {
+  if (writes) e.checkWrite(at, 1);
+  else e.checkRead(at, 1);
+}
+
 /** FXSAVE and FXRSTOR. `wide`: the REX.W form with 64-bit pointers. */
 function legacyImage(helper: string, wide: boolean): Emitter {
   return (e) => {
     if (!e.requireX87()) return;
     const at = e.address({ align: 16 });
+    checkStart(e, at, helper === "sse.fxsave");
     storeOffset(e, at);
     e.code.i32(at.segment);
     e.code.i32(wide ? 1 : 0);
@@ -38,6 +45,7 @@ function extendedImage(helper: string, wide: boolean, variant?: number): Emitter
     code.op(Op.i32_and);
     e.raiseIf(Vector.NM);
     const at = e.address({ align: 64 });
+    checkStart(e, at, helper === "sse.xsave");
     storeOffset(e, at);
     code.i32(at.segment);
     code.i32((wide ? 1 : 0) | (e.mode.bits === 64 ? 2 : 0));

@@ -138,7 +138,7 @@ function memoryModrm(reg: number): number {
 function emitLoad(e: Emit, at: Address, opcode: number, reg: number, bytes: 2 | 4 | 8 | 10): void {
   const { code } = e;
   const low = e.temp(Type.i64);
-  if (bytes === 10) e.checkRead(at, 10);
+  if (bytes === 10) e.checkRead(at, 10, 8);
   e.load(at, bytes === 10 ? 8 : bytes);
   code.set(low);
   if (bytes === 10) {
@@ -171,7 +171,7 @@ function emitStore(e: Emit, at: Address, opcode: number, reg: number, bytes: 2 |
     return;
   }
   // Everything that can fault comes first: the conversion then works on the state as it was, the pop on the stored one.
-  e.checkWrite(at, bytes);
+  e.checkWrite(at, bytes, bytes === 10 ? 8 : bytes);
   code.i32(opcode);
   code.i32(reg);
   e.call("x87.prepare", [Type.i32, Type.i32], Type.i32);

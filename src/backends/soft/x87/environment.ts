@@ -73,7 +73,7 @@ function offsetFrom(view: DataView): bigint {
 /** Helpers: the operand's offset lies in State.scratch; arguments are the segment, the bytes of the environment, and whether the mode is real. */
 export function fnstenv(cpu: HelperCpu, segment: number, bytes: number, real: number): number {
   const image = storeEnvironment(cpu.view, formatFrom(bytes, real));
-  if (!cpu.writeMemory(segment, offsetFrom(cpu.view), image)) return 1;
+  if (!cpu.writeMemory(segment, offsetFrom(cpu.view), image, bytes % 28 === 0 ? 4 : 2)) return 1;
   const s = new X87State(cpu.view);
   s.control |= 0x3f;
   s.summarize();
@@ -82,7 +82,7 @@ export function fnstenv(cpu: HelperCpu, segment: number, bytes: number, real: nu
 
 export function fldenv(cpu: HelperCpu, segment: number, bytes: number, real: number): number {
   const image = new Uint8Array(bytes);
-  if (!cpu.readMemory(segment, offsetFrom(cpu.view), image)) return 1;
+  if (!cpu.readMemory(segment, offsetFrom(cpu.view), image, bytes % 28 === 0 ? 4 : 2)) return 1;
   loadEnvironment(cpu.view, image, formatFrom(bytes, real));
   return 0;
 }
@@ -97,14 +97,14 @@ export function fnsave(cpu: HelperCpu, segment: number, bytes: number, real: num
     out.setBigUint64(bytes + 10 * i, significand, true);
     out.setUint16(bytes + 10 * i + 8, se, true);
   }
-  if (!cpu.writeMemory(segment, offsetFrom(cpu.view), image)) return 1;
+  if (!cpu.writeMemory(segment, offsetFrom(cpu.view), image, bytes % 28 === 0 ? 4 : 2)) return 1;
   s.initialize();
   return 0;
 }
 
 export function frstor(cpu: HelperCpu, segment: number, bytes: number, real: number): number {
   const image = new Uint8Array(bytes + 80);
-  if (!cpu.readMemory(segment, offsetFrom(cpu.view), image)) return 1;
+  if (!cpu.readMemory(segment, offsetFrom(cpu.view), image, bytes % 28 === 0 ? 4 : 2)) return 1;
   loadEnvironment(cpu.view, image, formatFrom(bytes, real));
   const data = new DataView(image.buffer);
   const s = new X87State(cpu.view);
