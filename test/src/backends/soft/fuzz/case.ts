@@ -1,7 +1,7 @@
 import { assemble } from "../../../../../src/asm/index.ts";
 import { MODE_BITS, type Mode, type ModeOptions } from "../../../../../src/boot/mode.ts";
 import { GPR_NAMES, type GprName } from "../../../../../src/registers.ts";
-import { Random } from "../vector/oracle/random.ts";
+import { Random } from "../oracle/random.ts";
 import { soup } from "./soup.ts";
 
 /**

@@ -1,4 +1,4 @@
-import type { Random } from "../vector/oracle/random.ts";
+import type { Random } from "../oracle/random.ts";
 
 /** Bytes that reach instructions which random ones rarely do: an opcode each, written by hand, operands random. */
 const SNIPPETS: readonly ((r: Random) => readonly number[])[] = [

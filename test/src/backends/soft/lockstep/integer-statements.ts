@@ -1,4 +1,4 @@
-import type { Random } from "../vector/oracle/random.ts";
+import type { Random } from "../oracle/random.ts";
 import { LAYOUT } from "./layout.ts";
 
 export type Width = 16 | 32 | 64;

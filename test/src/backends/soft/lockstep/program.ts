@@ -12,7 +12,7 @@ import { modeSetup } from "../../../../../src/boot/mode-setup.ts";
 import type { PageMapping } from "../../../../../src/boot/page-tables.ts";
 import { SELECTORS } from "../../../../../src/boot/protected-mode.ts";
 import { buildTss32, TSS64 } from "../../../../../src/boot/tss.ts";
-import { Random } from "../vector/oracle/random.ts";
+import { Random } from "../oracle/random.ts";
 import { ADDRESSES, handlerBytes } from "./handlers.ts";
 import { control, integer, type Width } from "./integer-statements.ts";
 import { EXTRA, LAYOUT, LDT, SOFTWARE_VECTORS, TSS2, VECTORS } from "./layout.ts";

@@ -1,4 +1,4 @@
-import type { Random } from "../vector/oracle/random.ts";
+import type { Random } from "../oracle/random.ts";
 import { integer, type Width } from "./integer-statements.ts";
 import { EXTRA, LAYOUT, LDT, SOFTWARE_VECTORS } from "./layout.ts";
 

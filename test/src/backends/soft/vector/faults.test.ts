@@ -1,30 +1,14 @@
 import { expect, test } from "bun:test";
 import { State, Vector } from "../../../../../src/backends/soft/state.ts";
-import type { Mode } from "../../../../../src/backends/soft/translate/mode.ts";
-import { createRegistry } from "../../../../../src/backends/soft/translate/registry.ts";
-import { registerVector } from "../../../../../src/backends/soft/vector/register.ts";
-import { registerX87 } from "../../../../../src/backends/soft/x87/register.ts";
-import { GUEST, StraightRunner } from "./oracle/straight.ts";
+import { type Alone, Bench, OPERAND } from "../oracle/alone.ts";
+import { Image } from "../oracle/fpu-state.ts";
 
-/** Runs one instruction with R14 at `offset` behind GUEST; returns the vector raised, or -1. */
-function vectorOf(
-  bytes: readonly number[],
-  options: { mode?: Partial<Mode>; offset?: number; prepare?: (view: DataView) => void } = {},
-): number {
-  const registry = createRegistry();
-  registerX87(registry);
-  registerVector(registry);
-  const soft = new StraightRunner(registry);
-  const run = soft.translate(new Uint8Array(bytes), options.mode);
-  // What nobody registered, or the decoder refuses, is #UD by the core's doing.
-  if (!run) return Vector.UD;
-  soft.view.setUint32(State.mxcsr, 0x1f80, true);
-  soft.view.setUint32(State.fcw, 0x37f, true);
-  soft.view.setBigUint64(State.gpr + 14 * 8, BigInt(GUEST + (options.offset ?? 0)), true);
-  soft.view.setInt32(State.vector, -1, true);
-  options.prepare?.(soft.view);
-  run();
-  return soft.view.getInt32(State.vector, true);
+const R14 = 14;
+
+/** Runs one instruction with R14 at `offset` behind the operand; returns the vector raised, or -1. */
+function vectorOf(bytes: readonly number[], options: Alone & { offset?: number } = {}): number {
+  using bench = new Bench();
+  return bench.run(bytes, { gpr: { [R14]: OPERAND + BigInt(options.offset ?? 0) }, ...options }).vector;
 }
 
 const PADDB = [0x66, 0x41, 0x0f, 0xfc, 0x06];
@@ -53,13 +37,18 @@ test("VMOVAPS of a YMM register demands 32 bytes", () => {
 });
 
 test("an unmasked exception is #XM with CR4.OSXMMEXCPT and #UD without", () => {
-  const divideByZero = (cr4: bigint) => (view: DataView) => {
-    view.setUint32(State.mxcsr, 0x1f80 & ~0x200, true);
-    view.setBigUint64(State.cr4, cr4, true);
-    view.setFloat64(State.vector0, 1, true);
-  };
-  expect(vectorOf(DIVSD, { prepare: divideByZero(0x400n) })).toBe(Vector.XM);
-  expect(vectorOf(DIVSD, { prepare: divideByZero(0n) })).toBe(Vector.UD);
+  const divideByZero = (without: boolean): Alone => ({
+    image: (image, view) => {
+      view.setUint32(Image.mxcsr, 0x1f80 & ~0x200, true);
+      view.setFloat64(Image.xmm, 1, true);
+      image.fill(0, Image.xmm + 16, Image.xmm + 32);
+    },
+    prepare: (cpu) => {
+      if (without) cpu.set64(State.cr4, cpu.get64(State.cr4) & ~0x400n);
+    },
+  });
+  expect(vectorOf(DIVSD, divideByZero(false))).toBe(Vector.XM);
+  expect(vectorOf(DIVSD, divideByZero(true))).toBe(Vector.UD);
 });
 
 test("EVEX forms and gathers that use a register twice are #UD", () => {
@@ -67,17 +56,28 @@ test("EVEX forms and gathers that use a register twice are #UD", () => {
   expect(vectorOf(GATHER_SAME)).toBe(Vector.UD);
 });
 
+/** Sets and clears bits of CR0, CR4 and XCR0. */
+function control(name: "cr0" | "cr4" | "xcr0", set: bigint, clear = 0n): Alone {
+  return { prepare: (cpu) => cpu.set64(State[name], (cpu.get64(State[name]) | set) & ~clear) };
+}
+
 test("modes that disable a unit raise #UD or #NM before anything else", () => {
-  expect(vectorOf(PADDB, { mode: { sse: "ud" }, offset: 8 })).toBe(Vector.UD);
-  expect(vectorOf(PADDB, { mode: { sse: "nm" } })).toBe(Vector.NM);
-  expect(vectorOf(VPADDB, { mode: { avx: "ud" } })).toBe(Vector.UD);
-  expect(vectorOf(FADD, { mode: { x87: "nm" } })).toBe(Vector.NM);
-  expect(vectorOf(PADDB_MMX, { mode: { mmx: "ud" } })).toBe(Vector.UD);
+  const [EM, TS, OSFXSR, AVX] = [4n, 8n, 0x200n, 4n];
+  expect(vectorOf(PADDB, { ...control("cr4", 0n, OSFXSR), offset: 8 })).toBe(Vector.UD);
+  expect(vectorOf(PADDB, control("cr0", TS))).toBe(Vector.NM);
+  expect(vectorOf(VPADDB, control("xcr0", 0n, AVX))).toBe(Vector.UD);
+  expect(vectorOf(FADD, control("cr0", TS))).toBe(Vector.NM);
+  expect(vectorOf(PADDB_MMX, control("cr0", EM))).toBe(Vector.UD);
 });
 
 test("a pending x87 exception is #MF at the next x87 or MMX instruction, not at FNSTSW", () => {
-  const pending = (view: DataView) => view.setUint32(State.fsw, 0x8081, true);
-  expect(vectorOf(FADD, { prepare: pending })).toBe(Vector.MF);
-  expect(vectorOf(PADDB_MMX, { prepare: pending })).toBe(Vector.MF);
-  expect(vectorOf(FNSTSW, { prepare: pending })).toBe(-1);
+  const pending: Alone = {
+    image: (_, view) => {
+      view.setUint16(Image.fcw, 0x37e, true);
+      view.setUint16(Image.fsw, 0x8081, true);
+    },
+  };
+  expect(vectorOf(FADD, pending)).toBe(Vector.MF);
+  expect(vectorOf(PADDB_MMX, pending)).toBe(Vector.MF);
+  expect(vectorOf(FNSTSW, pending)).toBe(-1);
 });

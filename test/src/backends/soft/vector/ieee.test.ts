@@ -7,7 +7,7 @@ import {
   SINGLE,
   SseArithmetic,
 } from "../../../../../src/backends/soft/vector/ieee.ts";
-import { double, Random, single } from "./oracle/random.ts";
+import { double, Random, single } from "../oracle/random.ts";
 
 const DEFAULT = 0x1f80;
 const INEXACT = 0x20;

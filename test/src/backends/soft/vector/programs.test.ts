@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openSoft } from "../../../../../src/backends/soft/backend.ts";
 import { Host } from "../../../../../src/host.ts";
-import { hostFlags } from "./oracle/native.ts";
+import { hostFlags } from "../oracle/host.ts";
 
 /** Compiled code through the whole engine: regions, lazy flags, memory, modes. */
 const PROGRAM = join(import.meta.dir, "programs/numeric.c");

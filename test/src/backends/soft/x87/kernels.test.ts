@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { add80, div80, mul80, sub80 } from "../../../../../src/backends/soft/x87/arithmetic.ts";
 import { arithmeticKernels, BIAS, INEXACT, UP } from "../../../../../src/backends/soft/x87/kernels.ts";
-import { Random } from "../vector/oracle/random.ts";
+import { Random } from "../oracle/random.ts";
 
 const BASE = 0x3fff + 200;
 const TOP = 1n << 63n;
