@@ -178,6 +178,13 @@ export class Cpu implements HelperCpu {
     return this.#portData[size >> 1] as Uint8Array;
   }
 
+  /** The oldest exit that waits. Nearly always there is one at most, and taking from the front is a call. */
+  takeExit(): Exit | undefined {
+    const { exits } = this;
+    if (exits.length === 0) return undefined;
+    return exits.length === 1 ? exits.pop() : exits.shift();
+  }
+
   // --- Segments --------------------------------------------------------------------------------------------------
 
   segment(index: number, field: number): number {

@@ -170,7 +170,7 @@ export class Processor {
   /** What comes before the next instruction. */
   #event(): Exit | undefined {
     const cpu = this.#cpu;
-    const waiting = cpu.exits.shift();
+    const waiting = cpu.takeExit();
     if (waiting !== undefined) return waiting;
     if (this.#restart) return undefined;
     if (this.#kicked) {
@@ -441,7 +441,7 @@ export class Processor {
         return this.#softwareInterrupt(pending);
       case "exit":
         this.#restart = cpu.resume === undefined;
-        return cpu.exits.shift();
+        return cpu.takeExit();
     }
   }
 
