@@ -1,7 +1,7 @@
 import type { Cpu } from "./cpu.ts";
+import { initializeX87 } from "./fpu-image.ts";
 import { SegIndex, State } from "./state.ts";
 import { setSegmentFields } from "./system/descriptors.ts";
-import { resetX87 } from "./xsave.ts";
 
 /** State after RESET (Intel SDM Vol. 3A, "Processor State After Reset"). */
 export function reset(cpu: Cpu): void {
@@ -13,7 +13,7 @@ export function reset(cpu: Cpu): void {
   cpu.set(State.gdtLimit, 0xffff);
   cpu.set(State.idtLimit, 0xffff);
   cpu.eflags = 2;
-  resetX87(cpu);
+  initializeX87(cpu.view);
   for (const index of [SegIndex.es, SegIndex.ss, SegIndex.ds, SegIndex.fs, SegIndex.gs]) {
     setSegmentFields(cpu, index, { selector: 0, base: 0n, limit: 0xffff, attributes: 0x93 });
   }
