@@ -80,8 +80,9 @@ const STRINGS: Readonly<Record<string, Readonly<Record<number, OpKind>>>> = {
 };
 const REPEATABLE = /^(Movs|Stos|Lods|Cmps|Scas|Ins|Outs)[bwdq]$/;
 
-/** Instructions that AMD lets read their operand before it refuses LOCK. */
-const READ_FIRST = /^(Ver[rw]|Lldt|Ltr|Lar|Lsl)$/;
+const BIT_STRINGS = /^Bt[src]?$/;
+/** Instructions that AMD lets read their operand before it refuses LOCK, and MOV, which LOCK makes one of CR8. */
+const LOCK_MEANS = /^(Ver[rw]|Lldt|Ltr|Lar|Lsl|Mov)$/;
 
 interface Choice {
   readonly raw: Instruction;
@@ -116,7 +117,7 @@ function setPrefixes({ raw, form, random }: Choice): void {
   const { opcode } = form;
   // LOCK where it may not stand is #UD.
   const lockable = opcode.canLock && form.memory;
-  raw.hasLockPrefix = lockable ? random.below(3) === 0 : !READ_FIRST.test(opcode.word) && random.below(40) === 0;
+  raw.hasLockPrefix = lockable ? random.below(3) === 0 : !LOCK_MEANS.test(opcode.word) && random.below(40) === 0;
   if (REPEATABLE.test(opcode.word) && random.below(2) === 0) {
     if (random.below(2) === 0) raw.hasRepPrefix = true;
     else raw.hasRepnePrefix = true;
@@ -386,6 +387,9 @@ function describe(form: Form, world: World, buffer: Uint8Array, locked: boolean)
     const memory = memoryOf(raw, world);
     // One register cannot hold both.
     if (memory !== undefined && memory.base >= 0 && memory.base === memory.index && !memory.vector) return undefined;
+    // A bit string's index has to be a small one, which no part of an address is.
+    const index = BIT_STRINGS.test(form.opcode.word) ? generalRegister(raw.op1Register)?.number : undefined;
+    if (index !== undefined && (index === memory?.base || index === memory?.index)) return undefined;
     // EDX:EAX asks for components, of which the host has more than the guest.
     const components = /^X(save|rstor)/.test(form.opcode.word);
     if (components && [memory?.base, memory?.index].some((r) => r === 0 || r === 2)) return undefined;

@@ -58,9 +58,15 @@ const doubleShift: Hint = (c) => {
   if (c.e.form.opcode.kinds.includes("cl") && !pointsAt(c, RCX)) c.setLow(RCX, 8, BigInt(c.random.below(17)));
 };
 
+/** Whether the stack has room in both directions. */
+function stackInside(c: CaseBuilder): boolean {
+  return c.stack >= DATA + 0x200 && c.stack < DATA + DATA_BYTES - 0x200;
+}
+
 /** Offset in CS of a place to jump to. */
 function near(c: CaseBuilder): bigint {
-  if (c.e.world.bits === 64 && c.random.chance(24)) return c.random.u64() | (1n << 62n);
+  // A push that faults as well: processors differ in what goes first.
+  if (c.e.world.bits === 64 && stackInside(c) && c.random.chance(24)) return c.random.u64() | (1n << 62n);
   return BigInt.asUintN(64, BigInt(jumpTarget(c.random)) - (c.e.world.bases[1] as bigint));
 }
 
@@ -93,7 +99,8 @@ function popped(c: CaseBuilder): number {
 const farReturn: Hint = (c) => {
   const bytes = popped(c);
   const { selector, offset } = farTarget(c.random, c.e.world);
-  const words = [BigInt(offset), BigInt(selector)];
+  // For another RPL some processors read the outer stack before they refuse.
+  const words = [BigInt(offset), BigInt(stackInside(c) ? selector : selector | 3)];
   if (c.e.form.opcode.word.startsWith("Iret")) {
     const flags = BigInt((c.random.next() & 0x4_08d5) | 0x202);
     words.push(

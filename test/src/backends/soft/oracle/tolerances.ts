@@ -83,7 +83,9 @@ function eitherException(_e: Encoded, host: Outcome, soft: Outcome, target: numb
   const [theirs, mine] = [host, soft].map(({ view }) => view.getUint32(Record.vector, true)) as [number, number];
   const segment = (vector: number) => vector === GENERAL_PROTECTION || vector === STACK_FAULT;
   const either = (vector: number) => segment(vector) || vector === ALIGNMENT;
-  if (target % 32 === 0 || !either(theirs) || !either(mine)) return;
+  // Addresses that are not canonical have lost their low bits as numbers.
+  const aligned = target < Number.MAX_SAFE_INTEGER && target % 32 === 0;
+  if (aligned || !either(theirs) || !either(mine)) return;
   if (soft.view.getUint32(Record.error, true) === 0) soft.view.setUint32(Record.vector, theirs, true);
 }
 
