@@ -25,6 +25,12 @@ export const BOOT_OPTIONS: readonly OptionSpec[] = [
   },
   { name: "pit", help: "a timer (PIT) in the engine; implies --irqchip" },
   { name: "msr-exits", help: "unknown MSRs become exits, for --trace, and\nread 0; else they raise #GP" },
+  {
+    name: "clock",
+    value: "what",
+    help: "what the guest's time follows: instructions (on\nsoft, the default there) or host",
+  },
+  { name: "seed", value: "number", help: "where RDRAND begins, on soft" },
   { name: "debug-console", value: "where", help: "port 0xe9 goes to stdout, stderr or off" },
   { name: "machine", value: "file", help: "take settings from JSON; options here win" },
   { name: "trace", value: "asm", optional: true, help: "a line on stderr for each exit; =asm adds the\ninstruction" },
@@ -48,6 +54,8 @@ const TEXT_SETTINGS: readonly (keyof MachineSettings)[] = [
   "maxExits",
   "maxInstructions",
   "irqchip",
+  "clock",
+  "seed",
   "debugConsole",
 ];
 

@@ -5,6 +5,7 @@ import type { BackendChoice, CpuidOverrides } from "../index.ts";
 export const FORMATS = ["flat", "com", "boot-sector", "elf", "multiboot"] as const;
 
 export const IRQCHIPS = ["none", "full", "split"] as const;
+export const CLOCKS = ["instructions", "host"] as const;
 export const CONSOLES = ["stdout", "stderr", "off"] as const;
 
 /** All that can be said about a machine, on the command line or in a machine description. */
@@ -32,6 +33,10 @@ export interface MachineSettings {
   irqchip?: (typeof IRQCHIPS)[number];
   pit?: boolean;
   msrExits?: boolean;
+  /** What the guest's time follows. */
+  clock?: (typeof CLOCKS)[number];
+  /** Where the guest's random numbers begin. */
+  seed?: number;
   /** Where port 0xE9 goes. */
   debugConsole?: (typeof CONSOLES)[number];
 }

@@ -71,7 +71,7 @@ function assembleSource(file: Uint8Array, plan: BootPlan): AssembledSource {
 }
 
 /** `auto` says which backend it took when that is not the first choice: a guest may behave otherwise there. */
-function createPlannedVm({ backend, irqchip, pit, msrExits }: BootPlan, memoryBytes: number): Vm {
+function createPlannedVm({ backend, irqchip, pit, msrExits, clock, seed }: BootPlan, memoryBytes: number): Vm {
   const host = openBackend(backend);
   if (host.refusals.length > 0) tellRefusal(host);
   const options: VmOptions = {
@@ -79,6 +79,8 @@ function createPlannedVm({ backend, irqchip, pit, msrExits }: BootPlan, memoryBy
     ...(irqchip === undefined ? {} : { irqchip }),
     ...(pit === undefined ? {} : { pit }),
     ...(msrExits ? { msrExits: { invalid: true } } : {}),
+    ...(clock === undefined ? {} : { clock }),
+    ...(seed === undefined ? {} : { seed }),
   };
   try {
     return asUsage(() => new Vm(host.engine, options, host));

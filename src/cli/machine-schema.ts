@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { MODES } from "../boot/mode.ts";
 import { BACKEND_NAMES, overrideCpuid } from "../index.ts";
-import { CONSOLES, FORMATS, IRQCHIPS } from "./boot-plan.ts";
+import { CLOCKS, CONSOLES, FORMATS, IRQCHIPS } from "./boot-plan.ts";
 import {
   ADDRESS_FORM,
   COUNT_FORM,
@@ -52,6 +52,8 @@ const settings = z
     irqchip: z.enum(IRQCHIPS),
     pit: z.boolean(),
     msrExits: z.boolean(),
+    clock: z.enum(CLOCKS),
+    seed: quantity(parseAddress, "a whole number such as 7 or 0x1234"),
     debugConsole: z.enum(CONSOLES),
   })
   .partial();

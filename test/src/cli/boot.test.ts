@@ -279,6 +279,26 @@ describe("vmexit boot, console and reports", () => {
     expect(stdout).toBe("vmexit  vCPu\n");
   });
 
+  test("--seed chooses what RDRAND gives on soft, the same every time", async () => {
+    using scratch = new Scratch();
+    const source = scratch.write("random.asm", "bits 16\nrdrand eax\nmov dx, 0xf4\nout dx, al\n");
+    const runs = ["1", "1", "0x2", "3"].map((seed) => vmexit(["boot", "--backend", "soft", "--seed", seed, source]));
+    const statuses = (await Promise.all(runs)).map(({ status }) => status);
+    expect(statuses[0]).toBe(statuses[1]);
+    expect(new Set(statuses).size).toBe(3);
+  });
+
+  onKvm(`--seed and --clock instructions are refused by name on KVM${skipped}`, async () => {
+    for (const [option, what] of [
+      [["--seed", "1"], "a seed of random numbers"],
+      [["--clock", "instructions"], "a clock of instructions"],
+    ] as const) {
+      const { status, stderr } = await vmexit(["boot", "--backend", "kvm", ...option, guest("hello")]);
+      expect(status).toBe(69);
+      expect(stderr).toContain(`Cannot use ${what} on the kvm backend`);
+    }
+  });
+
   onKvm(`--msr-exits makes unknown MSRs exits${skipped}`, async () => {
     const { stderr } = await vmexit(["boot", guest("msr"), "--msr-exits", "--trace"]);
     expect(stderr).toMatch(/rdmsr msr=0x12340 reason=(unknown|invalid)\n/);
