@@ -165,8 +165,8 @@ const far: Statement = (r, { bits, limits }, label) => {
 
 const controlRegister: Statement = (r, { bits, paged, family, rings, limits }) => {
   const a = bits === 64 ? "rax" : "eax";
-  const cr0 = [1, 2, 3, 5, 16, 18, 30, ...(limits ? [29] : []), ...(family !== "real" && paged && rings ? [31] : [])];
-  // PSE, PAE and PGE reload PAE's pointers: TCG marks them as accessed, and a KVM on it then refuses the reserved bit.
+  // CD, NW, PSE, PAE and PGE reload PAE's pointers: TCG marks them as accessed, and a KVM on it then refuses the reserved bit.
+  const cr0 = [1, 2, 3, 5, 16, 18, ...(limits ? [29, 30] : []), ...(family !== "real" && paged && rings ? [31] : [])];
   const cr4 = [2, 3, 9, 10, ...(limits ? [4, 5, 7] : [])];
   const which = r.chance(2)
     ? { name: "cr0", bit: r.pick(cr0.slice(0, family === "real" ? 4 : undefined)) }
