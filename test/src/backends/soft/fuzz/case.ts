@@ -16,7 +16,9 @@ export interface FuzzCase {
   readonly pieces: readonly { readonly gpa: number; readonly bytes: Uint8Array }[];
   /** 32-bit words to put over the page tables once they are there. */
   readonly tablePatches: readonly { readonly gpa: number; readonly low: number; readonly high: number }[];
-  /** Interrupts and NMIs to queue: at which exit, which vector (2: NMI). */
+  /** Interrupt controllers and PIT in the engine: HLT is no exit then, and time passes with instructions. */
+  readonly irqchip: boolean;
+  /** Interrupts and NMIs to queue: at which exit, which vector (2: NMI); with an irqchip, a pulse of the line of its low bits. */
   readonly interrupts: ReadonlyMap<number, number>;
 }
 
@@ -234,6 +236,7 @@ export function makeCase(seed: number): FuzzCase {
     kind,
     mode,
     options,
+    irqchip: r.chance(6),
     pieces: [
       { gpa: CODE, bytes: make(r, bits, 0x1000) },
       { gpa: CODE + 0x1000, bytes: soup(r, bits, 0x400) },

@@ -8,7 +8,7 @@ import { type FuzzRun, runCase, type Schedule } from "./machine.ts";
  * every time, in one go or in slices. More of them:
  * `SOFT_FUZZ=100000 SOFT_FUZZ_SEED=1000 bun test test/src/backends/soft/fuzz`
  */
-const CASES = Number(process.env.SOFT_FUZZ ?? 36);
+const CASES = Number(process.env.SOFT_FUZZ ?? 24);
 const SEED = Number(process.env.SOFT_FUZZ_SEED ?? 1);
 const MAX_INSTRUCTIONS = CASES > 100 ? 1500 : 600;
 const SCHEDULES: readonly Schedule[] = ["whole", "steps", 1, 7, 64];

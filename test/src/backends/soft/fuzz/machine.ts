@@ -26,6 +26,8 @@ const TF = 0x100n;
 const NOTHING = new Uint8Array((MAX_VCPUS - 1) * State.size);
 /** Far above what a case takes: only a run that ignores its instruction limit gets there. */
 const HANG_MS = 10_000;
+/** How long a guest that sleeps in HLT is waited for. */
+const SLEEP_MS = 20;
 
 /** Runs a case to `maxInstructions`, shutdown or its last exit. @throws {Error} when it touches what is not its memory, or hangs. Undefined when stepping cannot be compared. */
 export function runCase(
@@ -33,7 +35,11 @@ export function runCase(
   fuzz: FuzzCase,
   { schedule, maxInstructions }: { schedule: Schedule; maxInstructions: number },
 ): FuzzRun | undefined {
-  using vm = new Vm(backend, { memoryBytes: 0, msrExits: { invalid: fuzz.seed % 3 === 0 } });
+  using vm = new Vm(backend, {
+    memoryBytes: 0,
+    msrExits: { invalid: fuzz.seed % 3 === 0 },
+    ...(fuzz.irqchip ? { irqchip: "full", pit: true } : {}),
+  });
   const engine = vm.engine as SoftVm;
   using before = engine.allocate(GUARD_BYTES);
   const ram = vm.memory.add({ gpa: 0, bytes: READ_ONLY_PAGE });
@@ -57,7 +63,11 @@ export function runCase(
   }
   const readOnlyHash = Bun.hash(readOnly.data);
 
-  const trace = drive(vcpu, fuzz, schedule, maxInstructions);
+  const interrupt = (vector: number): void => {
+    if (!fuzz.irqchip) vcpu.interrupt(vector);
+    else for (const level of [true, false]) engine.setIrqLine(vector & 15, level);
+  };
+  const trace = drive(vcpu, fuzz, { schedule, maxInstructions, interrupt });
   for (const guard of guards) {
     const at = guard.findIndex((byte) => byte !== GUARD_BYTE);
     if (at >= 0) throw new Error(`case ${fuzz.seed}: byte ${at} of guard ${guards.indexOf(guard)} was written`);
@@ -73,16 +83,22 @@ export function runCase(
   };
 }
 
-function drive(vcpu: Vcpu, fuzz: FuzzCase, schedule: Schedule, maxInstructions: number): string[] | undefined {
+function drive(
+  vcpu: Vcpu,
+  fuzz: FuzzCase,
+  options: { schedule: Schedule; maxInstructions: number; interrupt: (vector: number) => void },
+): string[] | undefined {
+  const { schedule, maxInstructions, interrupt } = options;
   const trace: string[] = [];
-  const deadline = performance.now() + HANG_MS;
-  vcpu.setDeadline(deadline);
+  const hang = performance.now() + HANG_MS;
+  vcpu.setDeadline(hang);
   if (schedule === "steps") vcpu.debug({ singleStep: true });
   const slice = typeof schedule === "number" ? schedule : maxInstructions;
   while (trace.length < MAX_EXITS) {
     const left = maxInstructions - (vcpu.instructions ?? 0);
     if (left <= 0) break;
     vcpu.limitInstructions(Math.min(left, slice));
+    if (fuzz.irqchip) vcpu.setDeadline(Math.min(hang, performance.now() + SLEEP_MS));
     const exit = vcpu.enter();
     if (exit.kind === "debug") {
       // The debugger owns #DB while it steps, so a guest that steps itself goes another way, as on KVM.
@@ -90,6 +106,11 @@ function drive(vcpu: Vcpu, fuzz: FuzzCase, schedule: Schedule, maxInstructions: 
       continue;
     }
     if (exit.kind === "interrupted") {
+      if (exit.by === "timeout" && vcpu.registers.mpState !== "runnable") {
+        trace.push(`asleep after ${vcpu.instructions} at ${vcpu.registers.rip.toString(16)}`);
+        break;
+      }
+      if (exit.by === "timeout" && performance.now() < hang) continue;
       if (exit.by !== "maxInstructions") {
         throw new Error(`case ${fuzz.seed}: ${exit.by} after ${vcpu.instructions} instructions`);
       }
@@ -100,7 +121,7 @@ function drive(vcpu: Vcpu, fuzz: FuzzCase, schedule: Schedule, maxInstructions: 
     answer(exit, trace.length);
     if (exit.kind === "shutdown" || exit.kind === "internalError") break;
     if (vector === 2) vcpu.nmi();
-    else if (vector !== undefined) vcpu.interrupt(vector);
+    else if (vector !== undefined) interrupt(vector);
   }
   return trace;
 }
