@@ -1,6 +1,6 @@
 import { highOf, isCanonical, lowOf } from "../access.ts";
 import { EFLAGS } from "../control-bits.ts";
-import type { Cpu, Fault } from "../cpu.ts";
+import type { Cpu, Descriptor, Fault } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
 import { INFO_SYSTEM, INFO_WRITE } from "../translate/access-info.ts";
 import {
@@ -10,6 +10,7 @@ import {
   isPresent,
   isSystem,
   isWritableData,
+  limitOf,
   loadFromDescriptor,
   loadNull,
   loadRealSegment,
@@ -201,6 +202,34 @@ function savedFlags(cpu: Cpu, event: Event): number {
   return cpu.eflags | (fault ? EFLAGS.RF : 0);
 }
 
+/** What a stack segment lets a push reach. */
+interface StackBounds {
+  readonly limit: number;
+  readonly expandDown: boolean;
+  readonly wide: boolean;
+}
+
+function boundsOf(cpu: Cpu): StackBounds {
+  const attributes = cpu.attributes(SegIndex.ss);
+  const limit = cpu.segment(SegIndex.ss, Seg.limit) >>> 0;
+  return { limit, expandDown: (attributes & 4) !== 0, wide: (attributes & 0x400) !== 0 };
+}
+
+export function boundsOfDescriptor(d: Descriptor): StackBounds {
+  return { limit: limitOf(d), expandDown: (d.high & 0x400) !== 0, wide: (d.high & 0x40_0000) !== 0 };
+}
+
+/** Whether `count` values of `bytes` bytes fit below `top`. */
+export function hasRoom({ limit, expandDown, wide }: StackBounds, top: bigint, bytes: number, count: number): boolean {
+  const highest = wide ? 0xffff_ffff : 0xffff;
+  for (let i = 1; i <= count; i++) {
+    const first = Number((top - BigInt(i * bytes)) & BigInt(highest));
+    const last = first + bytes - 1;
+    if (expandDown ? first <= limit || last > highest : last > limit) return false;
+  }
+  return true;
+}
+
 /** Writes values downwards from a stack top, as PUSH would. False when it faulted. */
 function pushAll(
   cpu: Cpu,
@@ -253,6 +282,7 @@ function deliverProtected(cpu: Cpu, event: Event): boolean {
     const wide = (cpu.attributes(SegIndex.ss) & 0x400) !== 0;
     const mask = wide ? 0xffff_ffffn : 0xffffn;
     const top = cpu.gpr(4) & mask;
+    if (!hasRoom(boundsOf(cpu), top, bytes, frame.length)) return fail(cpu, Vector.SS, event.software ? 0 : 1);
     if (!pushAll(cpu, cpu.segmentBase(SegIndex.ss), top, mask, bytes, frame)) return false;
     setStack(cpu, top - BigInt(frame.length * bytes), wide);
   }
@@ -316,6 +346,9 @@ function toInnerStack(cpu: Cpu, dpl: number, bytes: 2 | 4, frame: readonly bigin
   const values = [...segments, ...outer, ...frame];
   const wide = (d.high & 0x40_0000) !== 0;
   const mask = wide ? 0xffff_ffffn : 0xffffn;
+  if (!hasRoom(boundsOfDescriptor(d), stack.pointer & mask, bytes, values.length)) {
+    return fail(cpu, Vector.SS, selectorError(stack.selector, event));
+  }
   const base = BigInt(((d.low >>> 16) | ((d.high & 0xff) << 16) | (d.high & 0xff00_0000)) >>> 0);
   if (!pushAll(cpu, base, stack.pointer & mask, mask, bytes, values)) return false;
   if (!markAccessed(cpu, stack.selector, d)) return false;

@@ -20,7 +20,7 @@ import {
   setSegmentFields,
   typeOf,
 } from "./descriptors.ts";
-import { innerStack, stackDescriptor } from "./interrupts.ts";
+import { boundsOfDescriptor, hasRoom, innerStack, stackDescriptor } from "./interrupts.ts";
 import { switchTask } from "./tasks.ts";
 
 type Bytes = 2 | 4 | 8;
@@ -194,6 +194,9 @@ function innerCall(cpu: Cpu, selector: number, d: Descriptor, call: InnerCall): 
   }
   const values = [BigInt(cpu.selector(SegIndex.ss)), cpu.gpr(4), ...parameters, ...call.back];
   const mask = (ss.high & 0x40_0000) !== 0 ? MASK[4] : MASK[2];
+  if (!hasRoom(boundsOfDescriptor(ss), stack.pointer & mask, bytes, values.length)) {
+    return cpu.raise(Vector.SS, stack.selector & 0xfffc);
+  }
   if (!writeDown(cpu, baseOf(ss), stack.pointer & mask, mask, bytes, values)) return 1;
   if (!markAccessed(cpu, stack.selector, ss) || !markAccessed(cpu, selector, d)) return 1;
   if (!checkOffset(cpu, d, call.offset)) return 1;

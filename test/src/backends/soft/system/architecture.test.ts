@@ -1,6 +1,8 @@
 import { afterAll, describe, expect, test } from "bun:test";
+import { applyMode } from "../../../../../src/boot/enter-mode.ts";
+import { createVm } from "../../../../../src/index.ts";
 import { EXTRA, LAYOUT, TSS2 } from "../lockstep/layout.ts";
-import type { LockstepMode } from "../lockstep/program.ts";
+import { build, type LockstepMode } from "../lockstep/program.ts";
 import { engine, type Logged, type Outcome, play } from "./events.ts";
 
 const backend = engine();
@@ -359,6 +361,35 @@ describe("exceptions", () => {
   test("a contributory fault while one is delivered is #DF(0)", () => {
     const broken = "mov byte [0x8000 + 0x1000 + 13 * 8 + 5], 0x0e\n mov ax, 0x7ff8\n mov ds, ax";
     logged("prot32", [broken, "mov byte [0x9000 + 13 * 8 + 5], 0x8e"], [[8, 0]]);
+  });
+
+  /** The faults of a program that ends in a shutdown. */
+  function chain(statements: readonly string[]): unknown {
+    using vm = createVm({ backend: "soft", memoryBytes: LAYOUT.memoryBytes });
+    using vcpu = vm.createVcpu();
+    const program = build("prot32", statements);
+    if (program === undefined) throw new RangeError("The program does not fit");
+    applyMode(vcpu.access, vm.memory, program.setup);
+    for (const { gpa, bytes } of program.pieces) vm.memory.write(gpa, bytes);
+    expect(vcpu.run({ maxInstructions: 1000 })).toEqual({ kind: "shutdown" });
+    return vcpu.faultChain.map(({ vector, errorCode }) => [vector, errorCode]);
+  }
+
+  test("an interrupt whose frame does not fit its stack raises #SS, and that one #DF, and that a shutdown", () => {
+    // Ring 0 gets a stack of 12 KiB, and a pointer beyond it.
+    const small = "mov byte [0x8000 + 0xa8 + 5], 0x93\n mov ax, 0xa8\n mov ss, ax\n mov esp, 0x3004\n int 0x30";
+    expect(chain([small])).toEqual([
+      [12, 0],
+      [8, 0],
+      [12, 1],
+    ]);
+    const inner = `mov byte [0x8000 + 0xa8 + 5], 0x93\n mov dword [0x8104], 0x3004\n mov dword [0x8108], 0xa8
+      push dword 0x2b\n push dword USTACK\n push dword 2\n push dword 0x23\n push dword u\n iretd\n u: int 0x30`;
+    expect(chain([inner])).toEqual([
+      [12, 0xa8],
+      [8, 0],
+      [12, 0xa9],
+    ]);
   });
 
   test("LOCK where none may be, UD0, UD1 and UD2 raise #UD, more than 15 bytes #GP; hints of any kind run", () => {
