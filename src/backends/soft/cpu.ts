@@ -13,6 +13,9 @@ import { Msrs } from "./system/msr.ts";
 import type { HelperCpu, StateView } from "./translate/context.ts";
 import type { Mode } from "./translate/mode.ts";
 
+/** Status of a system helper that is done, but behind which the run loop has something to do. */
+export const LEAVE = 2;
+
 /** The flags as they are, not what they come from. */
 const EXPLICIT = flagKind(Family.explicit, 8);
 
@@ -69,6 +72,8 @@ export class Cpu implements HelperCpu {
   random = 0x9e37_79b9_7f4a_7c15n;
   /** Data of IN and OUT by their size: what an exit carries is valid until the next run, and a new array costs 50 ns. */
   readonly #portData = [1, 2, 4].map((size) => new Uint8Array(size));
+  /** Takes the exit of an OUT. The status is the instruction's: 0 when the region may go on, else `LEAVE`. */
+  offer: (exit: Exit) => number = () => LEAVE;
   /** Exits that wait to be returned, oldest first. */
   readonly exits: Exit[] = [];
   /** The interrupt shadow of STI and MOV SS: valid while RIP and the instruction count are these. */

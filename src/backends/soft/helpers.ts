@@ -27,7 +27,8 @@ import { FLAT, farCall, farJump, farReturn, iret, loadFlags, loadFlat, Stack, wi
 
 /**
  * Called by generated code through `callSystem` and `endSystem`: the whole state is in memory and RIP is already behind
- * the instruction. 0: the instruction is done. 1: it is not; `cpu.pending` says why and RIP goes back.
+ * the instruction. 0: the instruction is done. 1: it is not; `cpu.pending` says why and RIP goes back. `LEAVE`: it is done,
+ * and the run loop has something to do.
  */
 export type SystemHelper = (cpu: Cpu, ...args: number[]) => number;
 

@@ -1,8 +1,9 @@
 import type { DebugRequest } from "../../backend.ts";
+import { DisposedError } from "../../errors.ts";
 import type { Exit, InterruptedBy } from "../../exit.ts";
 import type { Entry, Step, Translations } from "./code/translations.ts";
 import { EFLAGS } from "./control-bits.ts";
-import type { Cpu, Pending } from "./cpu.ts";
+import { type Cpu, LEAVE, type Pending } from "./cpu.ts";
 import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
 import type { VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Jump, State, Vector } from "./state.ts";
@@ -49,6 +50,8 @@ export class Processor {
   queuedException: { vector: number; errorCode: number | undefined } | undefined;
   /** Answers PIO and MMIO exits while the run goes on, when it can. */
   answer: (exit: Exit) => boolean = () => false;
+  /** What `answer` has seen already and left to the caller. */
+  #offered: Exit | undefined;
   /** This vCPU's part of the irqchip, where the VM has one. */
   interrupts: VcpuInterrupts | undefined;
   #request: DebugRequest = {};
@@ -62,6 +65,7 @@ export class Processor {
     this.#cpu = cpu;
     this.#code = code;
     cpu.debugChanged = () => this.#updateDebug();
+    cpu.offer = (exit) => this.#offer(exit);
   }
 
   setDeadline(deadlineMs: number | undefined): void {
@@ -146,11 +150,57 @@ export class Processor {
       exit ??= this.#event() ?? this.#advance();
       if (exit === undefined) continue;
       if (this.interrupts?.absorb(exit) !== true) {
-        if (!isAccess(exit) || !this.answer(exit)) return exit;
+        if (exit === this.#offered || !isAccess(exit) || !this.answer(exit)) return exit;
         this.#code.beginRun();
       }
       exit = this.#resume();
     }
+  }
+
+  /**
+   * Has an OUT answered inside its instruction: leaving a region and entering it again takes longer than all the rest. The
+   * state is settled first, as behind `run()`; the region goes on only when nothing of what it relies on has changed.
+   */
+  #offer(exit: Exit): number {
+    const cpu = this.#cpu;
+    const { i32, mode } = cpu;
+    const elsewhere =
+      cpu.stepping || this.interrupts !== undefined || this.#code.stops.size > 0 || cpu.exits.length > 0;
+    if (elsewhere || (this.#deadline !== undefined && --this.#looksLeft < 0)) {
+      cpu.exits.push(exit);
+      return LEAVE;
+    }
+    const limit = this.#limit;
+    const tag = i32[State.jumpTag >> 2];
+    const low = i32[State.rip >> 2];
+    const high = i32[(State.rip >> 2) + 1];
+    // The caller takes this instruction off when it is done.
+    const left = (i32[State.budget >> 2] as number) - 1;
+    cpu.retired += cpu.sliceBudget - left;
+    cpu.sliceBudget = 0;
+    i32[State.budget >> 2] = 0;
+    const answered = this.answer(exit);
+    if (i32.length === 0) throw new DisposedError("vCPU");
+    i32[State.budget >> 2] = 1;
+    if (!answered) {
+      this.#offered = exit;
+      cpu.exits.push(exit);
+      return LEAVE;
+    }
+    this.#code.beginRun();
+    const same =
+      i32[State.rip >> 2] === low &&
+      i32[(State.rip >> 2) + 1] === high &&
+      cpu.mode === mode &&
+      i32[State.jumpTag >> 2] === tag &&
+      this.#limit === limit &&
+      this.queuedException === undefined &&
+      this.queuedInterrupt === undefined &&
+      !this.#interesting;
+    if (!same) return LEAVE;
+    cpu.sliceBudget = left;
+    i32[State.budget >> 2] = left + 1;
+    return 0;
   }
 
   /** Takes the caller's answer to the last exit. */
@@ -325,7 +375,9 @@ export class Processor {
       entry.region.run(entry.block);
       again = this.#left();
     }
-    this.#sliceFull = cpu.get(State.budget) < BLOCK_INSTRUCTIONS && cpu.pending === undefined;
+    // A slice that ended at an exit within has no budget of its own any more.
+    const used = cpu.sliceBudget > 0 && cpu.get(State.budget) < BLOCK_INSTRUCTIONS;
+    this.#sliceFull = used && cpu.pending === undefined;
     this.#settle();
     if (this.#sliceFull && cpu.retired + BLOCK_INSTRUCTIONS >= this.#nextSample) this.#sample();
     return this.#pending();

@@ -269,11 +269,11 @@ function callSystem(cpu: Cpu, helper: SystemHelper, a: number, b: number, c: num
   i32[at] = bits === 16 ? next & 0xffff : next | 0;
   if (bits === 64 && next > 0xffff_ffff) i32[at + 1] = (high + 1) | 0;
   const status = helper(cpu, a, b, c, d);
-  if (status === 0) {
-    i32[State.budget >> 2] = (i32[State.budget >> 2] as number) - 1;
-    return 0;
+  if (status === 1) {
+    i32[at] = low;
+    i32[at + 1] = high;
+    return 1;
   }
-  i32[at] = low;
-  i32[at + 1] = high;
+  i32[State.budget >> 2] = (i32[State.budget >> 2] as number) - 1;
   return status;
 }

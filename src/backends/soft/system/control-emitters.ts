@@ -131,7 +131,7 @@ function inPort(e: RegionEmitter): void {
 function outPort(e: RegionEmitter): void {
   pushPort(e, 0);
   e.code.i32(operandBits(e, 1) / 8);
-  e.endSystem("portOut", [I, I]);
+  e.callSystem("portOut", [I, I]);
 }
 
 function pushPort(e: RegionEmitter, operand: number): void {

@@ -74,8 +74,7 @@ export function portOut(cpu: Cpu, wide: number, size: number): number {
     data[2] = value >>> 16;
     data[3] = value >>> 24;
   }
-  cpu.exits.push({ kind: "pioOut", port, size: size as PioSize, count: 1, data });
-  return 0;
+  return cpu.offer({ kind: "pioOut", port, size: size as PioSize, count: 1, data });
 }
 
 /** The caller's answer, which may be an array put in the place of the exit's own; what is missing reads all ones. */
