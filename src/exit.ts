@@ -62,7 +62,12 @@ export type Exit =
   /** MONITOR or MWAIT left to user space (NVMM). */
   | { kind: "monitor" }
   | { kind: "mwait" }
+  /**
+   * A Hyper-V interface left to user space: type 1 SynIC, 2 hypercall, 3 debugger, and the words of kvm_hyperv_exit.u.
+   * What is changed in them before the next run is the answer: a hypercall's result is `data[1]`.
+   */
   | { kind: "hyperv"; type: number; data: bigint[] }
+  /** A Xen interface: type 1 hypercall, and the words of kvm_xen_exit.u. Set the result, `data[2]`, before the next run. */
   | { kind: "xen"; type: number; data: bigint[] }
   /** The run was cut short; nothing the guest did is lost and the next run goes on. */
   | { kind: "interrupted"; by: InterruptedBy }

@@ -209,5 +209,6 @@ function checkLines({ name, result, found, remedy }: Check): string[] {
 
 function verdict(working: readonly string[]): string {
   if (working.length === 0) return "No backend works: do what the first FAIL says, then run vmexit doctor again.";
-  return `Guests run on ${working.join(" and ")}.`;
+  const names = working.length < 2 ? working[0] : `${working.slice(0, -1).join(", ")} and ${working.at(-1)}`;
+  return `Guests run on ${names}.`;
 }

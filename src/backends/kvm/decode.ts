@@ -29,10 +29,14 @@ const MMIO = kvm.KvmRun.fields.mmio.offset / 4;
 const HYPERV_WORDS = 6;
 const XEN_WORDS = 9;
 
-function unionWords(run: kvm.KvmRun, count: number): bigint[] {
+function unionWords(run: kvm.KvmRun, count: number): BigUint64Array {
   const bytes = run.padding;
-  const view = new DataView(bytes.buffer, bytes.byteOffset + 8, count * 8);
-  return Array.from({ length: count }, (_, i) => view.getBigUint64(i * 8, true));
+  return new BigUint64Array(bytes.buffer, bytes.byteOffset + 8, count);
+}
+
+/** Hands the words of a `hyperv` or `xen` exit back to KVM, with what the caller changed in them. */
+export function answerWords(run: kvm.KvmRun, words: readonly bigint[]): void {
+  unionWords(run, words.length).set(words);
 }
 
 /**
@@ -181,9 +185,9 @@ export class ExitDecoder {
         return { kind: "memoryFault", flags: BigInt(flags), gpa, bytes: size };
       }
       case kvm.KVM_EXIT_HYPERV:
-        return { kind: "hyperv", type: run.hyperv.type, data: unionWords(run, HYPERV_WORDS) };
+        return { kind: "hyperv", type: run.hyperv.type, data: Array.from(unionWords(run, HYPERV_WORDS)) };
       case kvm.KVM_EXIT_XEN:
-        return { kind: "xen", type: run.xen.type, data: unionWords(run, XEN_WORDS) };
+        return { kind: "xen", type: run.xen.type, data: Array.from(unionWords(run, XEN_WORDS)) };
       case kvm.KVM_EXIT_INTR:
         return { kind: "interrupted", by: "signal" };
       case kvm.KVM_EXIT_UNKNOWN:

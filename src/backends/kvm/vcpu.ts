@@ -14,12 +14,12 @@ import { Mapping } from "../../../ffi/mapping.ts";
 import { bytesOf } from "../../../ffi/struct.ts";
 import type { BackendVcpu, CpuidEntry, DebugRequest, VcpuState } from "../../backend.ts";
 import { DisposedError } from "../../errors.ts";
-import type { Exit } from "../../exit.ts";
+import type { Exit, ExitKind } from "../../exit.ts";
 import { RFLAGS, RFLAGS_IF } from "../../registers.ts";
 import { failed, ioctl, ioctlPtr, type Remedies } from "./call.ts";
 import { getCpuid } from "./cpuid.ts";
 import { releaseThreadDeadline, type ThreadDeadline, threadDeadline } from "./deadline.ts";
-import { ExitDecoder } from "./decode.ts";
+import { answerWords, ExitDecoder } from "./decode.ts";
 import { KvmRegisters } from "./registers.ts";
 import { restoreVcpu, saveVcpu } from "./state.ts";
 
@@ -32,6 +32,9 @@ const RUN_REMEDIES: Remedies = {
   EINVAL: "the state written before this run breaks a rule of the processor: validateState() names it",
   EIO: "the VM belongs to another process, or KVM marked it as dead: create a new VM",
 };
+
+/** Exits besides port and memory accesses that the next run takes an answer of. */
+const ANSWERED: ReadonlySet<ExitKind> = new Set(["rdmsr", "wrmsr", "hypercall", "hyperv", "xen"]);
 
 /** What a vCPU needs to know of its VM and host. */
 export interface VcpuHost {
@@ -270,7 +273,7 @@ export class KvmVcpu implements BackendVcpu {
       this.#isAnswerDue = true;
       this.#target = exit.data;
     } else {
-      this.#isAnswerDue = kind === "rdmsr" || kind === "wrmsr" || kind === "hypercall";
+      this.#isAnswerDue = ANSWERED.has(kind);
       this.#pending = this.#isAnswerDue ? exit : undefined;
     }
     return exit;
@@ -289,6 +292,8 @@ export class KvmVcpu implements BackendVcpu {
       run.msr.error = exit.error ? 1 : 0;
     } else if (exit.kind === "hypercall") {
       run.hypercall.ret = exit.result;
+    } else if (exit.kind === "hyperv" || exit.kind === "xen") {
+      answerWords(run, exit.data);
     }
   }
 

@@ -2,9 +2,10 @@ import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { KvmEnableCap } from "../../../../ffi/kvm/cap.ts";
 import * as caps from "../../../../ffi/kvm/caps.ts";
-import { KVM_ENABLE_CAP, KVM_RESET_DIRTY_RINGS } from "../../../../ffi/kvm/ioctls.ts";
+import { KVM_ENABLE_CAP, KVM_RESET_DIRTY_RINGS, KVM_XEN_HVM_CONFIG } from "../../../../ffi/kvm/ioctls.ts";
 import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET, KvmDirtyGfn } from "../../../../ffi/kvm/memory.ts";
 import { KVM_DIRTY_LOG_PAGE_OFFSET } from "../../../../ffi/kvm/run.ts";
+import { KVM_EXIT_XEN_HCALL, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL, KvmXenHvmConfig } from "../../../../ffi/kvm/xen.ts";
 import { libc } from "../../../../ffi/libc.ts";
 import { Mapping } from "../../../../ffi/mapping.ts";
 import { bytesOf } from "../../../../ffi/struct.ts";
@@ -197,6 +198,37 @@ describe("KVM", () => {
       const exit = guest.next() as ExitOf<"hyperv">;
       expect(exit).toMatchObject({ kind: "hyperv", type: 1 });
       expect([exit.data[0], exit.data[1]]).toEqual([BigInt(HV_SCONTROL), 1n]);
+    },
+  );
+
+  const noXen = without("KVM_CAP_XEN_HVM");
+  test.skipIf(noXen !== "")(
+    `a Xen guest's hypercall exits as xen, and gets the result set in its words${noXen}`,
+    () => {
+      using guest = kvmGuest(
+        asm.long64`
+        mov eax, 17
+        mov edi, 0x1234
+        mov esi, 0x5678
+        vmcall
+        mov [0x5000], rax
+        hlt`,
+        {
+          mode: "long64",
+          prepare: (vm) => {
+            const config = KvmXenHvmConfig.alloc();
+            config.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL;
+            expect(libc().ioctlPtr(vm.fd, KVM_XEN_HVM_CONFIG, bytesOf(config))).toBe(0);
+          },
+        },
+      );
+      const exit = guest.next() as ExitOf<"xen">;
+      expect(exit).toMatchObject({ kind: "xen", type: KVM_EXIT_XEN_HCALL });
+      // Long mode and CPL; number; result; the first two arguments.
+      expect(exit.data.slice(0, 5)).toEqual([1n, 17n, exit.data[2] as bigint, 0x1234n, 0x5678n]);
+      exit.data[2] = 0x1122334455667788n;
+      expect(guest.next().kind).toBe("hlt");
+      expect(guest.vm.memory.readU64(0x5000)).toBe(0x1122334455667788n);
     },
   );
 
