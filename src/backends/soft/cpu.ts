@@ -72,7 +72,7 @@ export class Cpu implements HelperCpu {
   random = 0x9e37_79b9_7f4a_7c15n;
   /** Data of IN and OUT by their size: what an exit carries is valid until the next run, and a new array costs 50 ns. */
   readonly #portData = [1, 2, 4].map((size) => new Uint8Array(size));
-  /** Takes the exit of an OUT. The status is the instruction's: 0 when the region may go on, else `LEAVE`. */
+  /** Takes the exit of an OUT, or of an IN that waits in `resume`. The status is the instruction's, a `SystemHelper`'s. */
   offer: (exit: Exit) => number = () => LEAVE;
   /** Exits that wait to be returned, oldest first. */
   readonly exits: Exit[] = [];

@@ -6,20 +6,13 @@ import { EFLAGS } from "./control-bits.ts";
 import { type Cpu, LEAVE, type Pending } from "./cpu.ts";
 import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
 import type { VcpuInterrupts } from "./irqchip/interrupts.ts";
+import { Slices } from "./slices.ts";
 import { Jump, State, Vector } from "./state.ts";
 import { deliver, type Event, hasErrorCode } from "./system/interrupts.ts";
 import type { Mode } from "./translate/mode.ts";
 import { BLOCK_INSTRUCTIONS } from "./translate/region.ts";
 import { SITE_JUMP, SITE_SYSTEM } from "./translate/site.ts";
 
-/** Instructions between two looks at the clock: from the first slice up, as they turn out to take less than a millisecond. */
-const FIRST_SLICE = 10_000;
-const LAST_SLICE = 4_000_000;
-/** Turns of the run loop without a look at the clock, while fewer than `FIRST_SLICE` instructions were executed. */
-const LOOK_AFTER = 8;
-/** Instructions between two looks at where the guest is, from the first period up. */
-const FIRST_SAMPLE = 50_000;
-const LAST_SAMPLE = 1_000_000;
 const UNBOUNDED = 0x3fff_ffff;
 /** DR6 as it reads with no bit set. */
 const DR6_CLEAR = 0xffff_0ff0n;
@@ -30,17 +23,8 @@ const DR6_BT = 0x8000n;
 export class Processor {
   readonly #cpu: Cpu;
   readonly #code: Translations;
-  #deadline: number | undefined;
+  readonly #slices = new Slices();
   #limit: number | undefined;
-  #slice = FIRST_SLICE;
-  /** The last slice ended as its instructions were used up. */
-  #sliceFull = false;
-  /** Turns until the clock is asked again; when, and after how many instructions, it was asked last. */
-  #looksLeft = 0;
-  #lookedMs = 0;
-  #nextSample = FIRST_SAMPLE;
-  #samplePeriod = FIRST_SAMPLE;
-  #lookedAt = 0;
   #kicked = false;
   #windowWanted = false;
   /** The instruction at RIP has an MMIO answer waiting. */
@@ -69,8 +53,7 @@ export class Processor {
   }
 
   setDeadline(deadlineMs: number | undefined): void {
-    this.#deadline = deadlineMs;
-    this.#looksLeft = 0;
+    this.#slices.deadlineMs = deadlineMs;
   }
   setInstructionLimit(count: number | undefined): void {
     this.#limit = count === undefined ? undefined : this.#cpu.instructions + count;
@@ -158,36 +141,44 @@ export class Processor {
   }
 
   /**
-   * Has an OUT answered inside its instruction: leaving a region and entering it again takes longer than all the rest. The
-   * state is settled first, as behind `run()`; the region goes on only when nothing of what it relies on has changed.
+   * Has an IN or OUT answered inside its instruction: leaving a region and entering it again takes longer than all the rest.
+   * The state is settled first, as behind `run()`; the region goes on only when nothing that it relies on has changed.
    */
   #offer(exit: Exit): number {
     const cpu = this.#cpu;
     const { i32, mode } = cpu;
+    const reads = cpu.resume !== undefined;
     const elsewhere =
       cpu.stepping || this.interrupts !== undefined || this.#code.stops.size > 0 || cpu.exits.length > 0;
-    if (elsewhere || (this.#deadline !== undefined && --this.#looksLeft < 0)) {
-      cpu.exits.push(exit);
-      return LEAVE;
-    }
+    if (elsewhere || !this.#slices.mayAnswer()) return this.#queue(exit);
     const limit = this.#limit;
     const tag = i32[State.jumpTag >> 2];
-    const low = i32[State.rip >> 2];
-    const high = i32[(State.rip >> 2) + 1];
-    // The caller takes this instruction off when it is done.
+    const low = i32[State.rip >> 2] as number;
+    const high = i32[(State.rip >> 2) + 1] as number;
     const left = (i32[State.budget >> 2] as number) - 1;
-    cpu.retired += cpu.sliceBudget - left;
+    // An IN is executed when it has its answer, an OUT before it is seen.
+    cpu.retired += cpu.sliceBudget - (reads ? left + 1 : left);
     cpu.sliceBudget = 0;
     i32[State.budget >> 2] = 0;
+    if (reads) this.#moveTo(cpu.instructionLow, cpu.instructionHigh);
     const answered = this.answer(exit);
     if (i32.length === 0) throw new DisposedError("vCPU");
-    i32[State.budget >> 2] = 1;
     if (!answered) {
       this.#offered = exit;
-      cpu.exits.push(exit);
-      return LEAVE;
+      // Whoever called the helper takes one off for what is done.
+      if (cpu.resume === undefined) i32[State.budget >> 2] = 1;
+      return this.#queue(exit);
     }
+    i32[State.budget >> 2] = 1;
     this.#code.beginRun();
+    if (reads) {
+      const { resume } = cpu;
+      cpu.resume = undefined;
+      // Without it the device has moved RIP, which makes the answer void.
+      if (resume === undefined) return LEAVE;
+      this.#moveTo(low, high);
+      resume();
+    }
     const same =
       i32[State.rip >> 2] === low &&
       i32[(State.rip >> 2) + 1] === high &&
@@ -201,6 +192,21 @@ export class Processor {
     cpu.sliceBudget = left;
     i32[State.budget >> 2] = left + 1;
     return 0;
+  }
+
+  /** Leaves with the exit of an IN or OUT. */
+  #queue(exit: Exit): number {
+    const cpu = this.#cpu;
+    cpu.exits.push(exit);
+    if (cpu.resume === undefined) return LEAVE;
+    cpu.pending = { kind: "exit" };
+    return 1;
+  }
+
+  #moveTo(ripLow: number, ripHigh: number): void {
+    const { i32 } = this.#cpu;
+    i32[State.rip >> 2] = ripLow;
+    i32[(State.rip >> 2) + 1] = ripHigh;
   }
 
   /** Takes the caller's answer to the last exit. */
@@ -282,12 +288,12 @@ export class Processor {
 
   #advance(): Exit | undefined {
     const cpu = this.#cpu;
-    if (this.#deadline !== undefined && !this.#restart && this.#timeIsUp(this.#deadline)) return interrupted("timeout");
+    if (!this.#restart && this.#slices.timeIsUp(cpu.retired)) return interrupted("timeout");
     let left = this.#limit === undefined ? UNBOUNDED : this.#limit - cpu.instructions;
     if (left <= 0 && !this.#restart) return interrupted("maxInstructions");
     const open = (cpu.get(State.eflags) & EFLAGS.IF) !== 0;
     if (this.interrupts?.asleep) {
-      this.interrupts.idle({ maskable: open, deadlineMs: this.#deadline });
+      this.interrupts.idle({ maskable: open, deadlineMs: this.#slices.deadlineMs });
       return undefined;
     }
     if (this.interrupts !== undefined) left = Math.min(left, this.interrupts.budget);
@@ -303,37 +309,7 @@ export class Processor {
       // A data breakpoint met by MOV SS.
       (cpu.access.watchpoints?.hits ?? 0) !== 0;
     if (single) return this.#step();
-    // A slice ends where a sample is due, however many exits the guest makes.
-    const budget = Math.min(left, Math.max(this.#nextSample - cpu.retired, 1), LAST_SAMPLE);
-    if (this.#deadline === undefined) return this.#runSlice(budget);
-    const started = this.#looksLeft === LOOK_AFTER ? this.#lookedMs : undefined;
-    const exit = this.#runSlice(Math.min(budget, this.#slice));
-    if (this.#sliceFull) this.#adaptSlice(budget < this.#slice ? undefined : started);
-    return exit;
-  }
-
-  /**
-   * Asks the clock where time may have passed, since asking costs as much as an exit does: behind a slice that was used
-   * up, and else after some exits or instructions.
-   */
-  #timeIsUp(deadlineMs: number): boolean {
-    const { retired } = this.#cpu;
-    if (this.#looksLeft > 0 && retired - this.#lookedAt < FIRST_SLICE) {
-      this.#looksLeft--;
-      return false;
-    }
-    this.#looksLeft = LOOK_AFTER;
-    this.#lookedAt = retired;
-    this.#lookedMs = performance.now();
-    return this.#lookedMs >= deadlineMs;
-  }
-
-  #adaptSlice(startedMs: number | undefined): void {
-    this.#looksLeft = 0;
-    if (startedMs === undefined) return;
-    const elapsedMs = performance.now() - startedMs;
-    if (elapsedMs < 0.5) this.#slice = Math.min(this.#slice * 2, LAST_SLICE);
-    else if (elapsedMs > 2) this.#slice = Math.max(this.#slice / 2, FIRST_SLICE);
+    return this.#runSlice(this.#slices.begin(left, cpu.retired));
   }
 
   /** An execution breakpoint at RIP. */
@@ -360,7 +336,6 @@ export class Processor {
     const cpu = this.#cpu;
     cpu.sliceBudget = budget;
     cpu.set(State.budget, budget);
-    this.#sliceFull = false;
     let again = true;
     while (again) {
       const entry = this.#entry();
@@ -377,17 +352,15 @@ export class Processor {
     }
     // A slice that ended at an exit within has no budget of its own any more.
     const used = cpu.sliceBudget > 0 && cpu.get(State.budget) < BLOCK_INSTRUCTIONS;
-    this.#sliceFull = used && cpu.pending === undefined;
+    const usedUp = used && cpu.pending === undefined;
     this.#settle();
-    if (this.#sliceFull && cpu.retired + BLOCK_INSTRUCTIONS >= this.#nextSample) this.#sample();
+    if (usedUp && this.#slices.usedUp(cpu.retired)) this.#consolidate();
     return this.#pending();
   }
 
-  /** Where the guest is now is where it spends its time. Rarer and rarer, so that hot loops are found soon. */
-  #sample(): void {
+  /** Where the guest is now is where it spends its time. */
+  #consolidate(): void {
     const cpu = this.#cpu;
-    this.#nextSample = cpu.retired + this.#samplePeriod;
-    this.#samplePeriod = Math.min(this.#samplePeriod * 2, LAST_SAMPLE);
     const { mode } = cpu;
     const linear = mode.csBase === 0n ? cpu.rip : (cpu.rip + mode.csBase) & 0xffff_ffffn;
     const found = cpu.access.probe(linear, { write: false, user: mode.user, execute: true, system: false });

@@ -125,7 +125,7 @@ function into(e: RegionEmitter): void {
 function inPort(e: RegionEmitter): void {
   pushPort(e, 1);
   e.code.i32(operandBits(e, 0) / 8);
-  e.endSystem("portIn", [I, I]);
+  e.callSystem("portIn", [I, I]);
 }
 
 function outPort(e: RegionEmitter): void {

@@ -40,27 +40,31 @@ function watched(cpu: Cpu, port: number, bytes: number): boolean {
   return true;
 }
 
+/** AL, AX or EAX. The low half of RAX alone where the rest stays: a BigInt costs more than all of an IN. */
 function setAccumulator(cpu: Cpu, bytes: number, data: Uint8Array): void {
-  const view = new DataView(data.buffer, data.byteOffset, data.length);
-  if (bytes === 4) cpu.setGpr32(0, view.getUint32(0, true) | 0);
-  else if (bytes === 2) cpu.setGpr(0, (cpu.gpr(0) & ~0xffffn) | BigInt(view.getUint16(0, true)));
-  else cpu.setGpr(0, (cpu.gpr(0) & ~0xffn) | BigInt(view.getUint8(0)));
+  let value = 0;
+  for (let i = 0; i < bytes; i++) value |= (data[i] as number) << (i * 8);
+  if (bytes === 4) cpu.setGpr32(0, value);
+  else cpu.set(State.gpr, (cpu.gpr32(0) & (bytes === 2 ? ~0xffff : ~0xff)) | value);
 }
 
 export function portIn(cpu: Cpu, wide: number, size: number): number {
   const port = wide & 0xffff;
   if (!allowed(cpu, port, size) || !watched(cpu, port, size)) return 1;
-  const exit = { kind: "pioIn" as const, port, size: size as PioSize, count: 1, data: cpu.portData(size).fill(0xff) };
-  const next = cpu.rip;
-  cpu.exits.push(exit);
-  cpu.pending = { kind: "exit" };
+  const data = cpu.portData(size);
+  for (let i = 0; i < size; i++) data[i] = 0xff;
+  const exit = { kind: "pioIn" as const, port, size: size as PioSize, count: 1, data };
+  const { i32 } = cpu;
+  const low = i32[State.rip >> 2] as number;
+  const high = i32[(State.rip >> 2) + 1] as number;
   cpu.resume = () => {
     setAccumulator(cpu, size, answer(exit.data, size));
-    cpu.rip = next;
+    i32[State.rip >> 2] = low;
+    i32[(State.rip >> 2) + 1] = high;
     cpu.retired++;
     return true;
   };
-  return 1;
+  return cpu.offer(exit);
 }
 
 export function portOut(cpu: Cpu, wide: number, size: number): number {
