@@ -86,10 +86,9 @@ async function* stepsOf(
   const { sliceMs = DEFAULT_SLICE_MS, maxExits = Number.POSITIVE_INFINITY, signal } = options;
   const started = performance.now();
   const deadline = deadlineOf(options) ?? Number.POSITIVE_INFINITY;
-  const vcpus = vm.vcpus.filter((vcpu) => !vcpu.disposed);
-  let vcpu = vcpus[0];
+  let [vcpu] = liveVcpus(vm);
   if (vcpu === undefined) throw new RangeError("Cannot run a VM without a vCPU: call vm.createVcpu() first");
-  if (options.maxInstructions !== undefined) for (const each of vcpus) each.limitInstructions(options.maxInstructions);
+  const seen = new Set<Vcpu>();
   let exit: Exit = { kind: "interrupted", by: "kick" };
   let exits = 0;
   const result = (outcome: Outcome): RunResult => ({
@@ -101,7 +100,16 @@ async function* stepsOf(
   });
   try {
     for (let turn = 0; ; turn++) {
-      vcpu = nextRunnable(vcpus, turn, halted) ?? vcpu;
+      // Those made since the last turn take theirs, too.
+      const vcpus = liveVcpus(vm);
+      for (const each of vcpus) {
+        if (!seen.has(each) && options.maxInstructions !== undefined) each.limitInstructions(options.maxInstructions);
+        seen.add(each);
+      }
+      if (vcpus.length === 0) throw new DisposedError("vCPU");
+      const next = nextRunnable(vcpus, turn, halted);
+      if (next === undefined && vcpu.disposed) return result({ kind: "halted" });
+      vcpu = next ?? vcpu;
       const sliceEnd = Math.min(deadline, performance.now() + sliceMs);
       vcpu.setDeadline(sliceEnd);
       for (;;) {
@@ -116,10 +124,11 @@ async function* stepsOf(
         if (awaited) vcpu.setDeadline(undefined);
         yield { exit, vcpu };
         if (vm.disposed) throw new DisposedError("VM");
+        if (vcpu.disposed) break;
         if (awaited) vcpu.setDeadline(sliceEnd);
         if (halted.has(vcpu)) break;
       }
-      vcpu.setDeadline(undefined);
+      if (!vcpu.disposed) vcpu.setDeadline(undefined);
       if (vm.outcome !== undefined) return result(vm.outcome);
       if (exit.kind === "interrupted" && exit.by === "maxInstructions") return result({ kind: "maxInstructions" });
       if (performance.now() >= deadline) return result({ kind: "timeout" });
@@ -127,7 +136,7 @@ async function* stepsOf(
       await eventLoopTurn();
     }
   } finally {
-    for (const each of vcpus) {
+    for (const each of seen) {
       if (each.disposed) continue;
       each.setDeadline(undefined);
       if (options.maxInstructions !== undefined) each.limitInstructions(undefined);
@@ -176,6 +185,10 @@ function outcomeOfEvent(exit: ExitOf<"systemEvent">): Outcome | undefined {
     default:
       return { kind: "failed", exit };
   }
+}
+
+function liveVcpus(vm: Vm): readonly Vcpu[] {
+  return vm.vcpus.filter((vcpu) => !vcpu.disposed);
 }
 
 function nextRunnable(vcpus: readonly Vcpu[], turn: number, halted: Set<Vcpu>): Vcpu | undefined {

@@ -158,6 +158,45 @@ describe("vm.run()", () => {
     expect(result.vcpu.id).toBe(1);
   });
 
+  test("gives a vCPU its turns that was made while the VM ran, with the instruction limit of the others", async () => {
+    const { vm, engines } = scripted([[OUT, SLICE_END, OUT, HLT]]);
+    using _vm = vm;
+    const { seen, note } = collector();
+    const result = await vm.run({
+      maxInstructions: 1000,
+      onExit: (exit, vcpu) => {
+        note(exit, vcpu);
+        if (vm.vcpus.length > 1) return undefined;
+        vm.createVcpu();
+        engines[1]?.script.push(OUT, HLT);
+        return undefined;
+      },
+    });
+    expect(seen).toEqual(["0 pioOut", "1 pioOut", "1 hlt", "0 pioOut", "0 hlt"]);
+    expect(result.outcome).toEqual({ kind: "halted" });
+    expect(engines.map((engine) => engine.instructionLimit)).toEqual([undefined, undefined]);
+  });
+
+  test("goes on without a vCPU that onExit disposes, and ends as halted when the others sleep", async () => {
+    using vm = scripted([[HLT], [SLICE_END, OUT, OUT]]).vm;
+    const { seen, note } = collector();
+    const result = await vm.run({
+      onExit: (exit, vcpu) => {
+        note(exit, vcpu);
+        if (exit.kind === "pioOut") vcpu[Symbol.dispose]();
+        return undefined;
+      },
+    });
+    expect(seen).toEqual(["0 hlt", "1 pioOut"]);
+    expect(result.outcome).toEqual({ kind: "halted" });
+  });
+
+  test("is refused as DisposedError when onExit disposes the last vCPU", async () => {
+    using vm = scripted([[OUT, OUT]]).vm;
+    const run = vm.run({ onExit: (_, vcpu) => void vcpu[Symbol.dispose]() });
+    await expect(run).rejects.toThrow(DisposedError);
+  });
+
   test("wakes a vCPU in HLT when another's exit queues an interrupt for it", async () => {
     const { vm, engines } = scripted([
       [HLT, OUT, HLT],
