@@ -151,7 +151,8 @@ function loadTask(cpu: Cpu, image: DataView, wide: boolean, nested: boolean): bo
   } else {
     cpu.rip = BigInt(image.getUint16(TSS16.ip, true));
     flags = image.getUint16(TSS16.flags, true);
-    for (let i = 0; i < 8; i++) cpu.setGpr(i, BigInt(image.getUint16(TSS16.gpr + i * 2, true)) | 0xffff_0000n);
+    // The upper halves are lost: zeros, as on KVM.
+    for (let i = 0; i < 8; i++) cpu.setGpr(i, BigInt(image.getUint16(TSS16.gpr + i * 2, true)));
     for (let i = 0; i < 4; i++) selectors.push(image.getUint16(TSS16.segments + i * 2, true));
     selectors.push(0, 0);
     ldt = image.getUint16(TSS16.ldt, true);

@@ -1,5 +1,5 @@
 import { assemble } from "../../../../../src/asm/index.ts";
-import { ERROR_CODE_VECTORS, LAYOUT, VECTORS } from "./layout.ts";
+import { ERROR_CODE_VECTORS, LAYOUT, SOFTWARE_VECTORS, VECTORS } from "./layout.ts";
 
 type Bits = 16 | 32 | 64;
 
@@ -36,6 +36,18 @@ done:   hlt
         jmp done
 `,
   32: `
+narrow: pop ax                  ; a frame of words
+        pop dx
+        pop cx
+        movzx eax, ax
+        movzx edx, dx
+        movzx ecx, cx
+        movzx ebx, bl
+        push ecx
+        push edx
+        push eax
+        push dword 0
+        push ebx
 common: mov ax, 0x10
         mov ds, ax
         mov es, ax
@@ -106,6 +118,10 @@ export function handlerBytes(bits: Bits): Uint8Array {
   const lines = [`bits ${bits}`, `org ${LAYOUT.handlers}`];
   for (let vector = 0; vector < VECTORS; vector++) {
     lines.push(`align 16`);
+    if (bits === 32 && (vector === SOFTWARE_VECTORS.interrupt16 || vector === SOFTWARE_VECTORS.trap16)) {
+      lines.push(`mov bl, ${vector}`, "jmp narrow");
+      continue;
+    }
     if (bits === 16 || !ERROR_CODE_VECTORS.has(vector)) lines.push(`${push} 0`);
     lines.push(`${push} ${vector}`, "jmp common");
   }

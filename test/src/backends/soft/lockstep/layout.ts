@@ -40,8 +40,11 @@ export const SOFTWARE_VECTORS = {
   badSelector: 0x35,
   conforming: 0x36,
   kernelOnly: 0x37,
+  /** Through 16-bit gates, outside long mode. */
+  interrupt16: 0x38,
+  trap16: 0x39,
 } as const;
-export const VECTORS = 0x38;
+export const VECTORS = 0x3a;
 
 /** GDT entries behind those of `enterMode()`. Gates and LDT take two places, as long mode has them. */
 export const EXTRA = {
@@ -57,8 +60,12 @@ export const EXTRA = {
   taskGate: 0xb8,
   kernelCallGate: 0xc0,
   userCallGate16: 0xd0,
-  end: 0xe0,
+  tss16: 0xe0,
+  stack16: 0xe8,
+  end: 0xf0,
 } as const;
 /** In the page of the GDT: it starts the tables, the TSS is at +0x100. */
 export const LDT = { base: 0x8200, code: 0x04, data: 0x0c, end: 0x10 } as const;
 export const TSS2 = 0x8300;
+/** A 16-bit task. */
+export const TSS3 = 0x8380;

@@ -11,11 +11,11 @@ import type { Mode, ModeOptions, ModeSetup } from "../../../../../src/boot/mode.
 import { modeSetup } from "../../../../../src/boot/mode-setup.ts";
 import type { PageMapping } from "../../../../../src/boot/page-tables.ts";
 import { SELECTORS } from "../../../../../src/boot/protected-mode.ts";
-import { buildTss32, TSS64 } from "../../../../../src/boot/tss.ts";
+import { buildTss16, buildTss32, TSS64 } from "../../../../../src/boot/tss.ts";
 import { Random } from "../oracle/random.ts";
 import { ADDRESSES, handlerBytes } from "./handlers.ts";
 import { control, integer, type Width } from "./integer-statements.ts";
-import { EXTRA, LAYOUT, LDT, SOFTWARE_VECTORS, TSS2, VECTORS } from "./layout.ts";
+import { EXTRA, LAYOUT, LDT, SOFTWARE_VECTORS, TSS2, TSS3, VECTORS } from "./layout.ts";
 import { type Family, type Setting, system } from "./system-statements.ts";
 
 export const LOCKSTEP_MODES = ["real16", "prot32", "paged32", "pae", "long64"] as const satisfies readonly Mode[];
@@ -184,6 +184,10 @@ function extras(mode: LockstepMode): { gpa: number; bytes: Uint8Array }[] {
     at(EXTRA.tss2, encodeDescriptor(tssSegment({ bits: 32, base: TSS2, available: true }))),
     at(EXTRA.taskGate, taskGate({ selector: EXTRA.tss2, dpl: 3 })),
     { gpa: TSS2, bytes: secondTask(mode) },
+    at(EXTRA.userCallGate16, callGate({ ...target, bits: 16, dpl: 3, parameters: 2 })),
+    at(EXTRA.tss16, encodeDescriptor(tssSegment({ bits: 16, base: TSS3, available: true }))),
+    at(EXTRA.stack16, encodeDescriptor(dataSegment({ bits: 16 }))),
+    { gpa: TSS3, bytes: narrowTask() },
   ];
   return [...descriptors, ...ldt, ...(long ? [] : legacy), ...gates(mode)];
 }
@@ -204,6 +208,24 @@ function secondTask(mode: LockstepMode): Uint8Array {
     ds: SELECTORS.kernelData,
     es: SELECTORS.userData,
     cr3: mode === "prot32" ? 0 : LAYOUT.tables + 0x2000,
+  });
+}
+
+/** A task of 16 bits, on a stack of 16 bits. */
+function narrowTask(): Uint8Array {
+  return buildTss16({
+    ip: LAYOUT.targets,
+    flags: 0x2,
+    sp: LAYOUT.gateStack,
+    sp0: LAYOUT.gateStack,
+    ss0: EXTRA.stack16,
+    ax: 0x1111,
+    bx: 0x2222,
+    bp: 0x3333,
+    cs: SELECTORS.kernelCode,
+    ss: EXTRA.stack16,
+    ds: SELECTORS.kernelData,
+    es: SELECTORS.userData,
   });
 }
 
@@ -232,7 +254,11 @@ function gates(mode: LockstepMode): { gpa: number; bytes: Uint8Array }[] {
     ...(long ? [{ gpa: LAYOUT.tables + 0x100 + TSS64.ist1[0], bytes: little(LAYOUT.gateStack) }] : []),
     ...(long
       ? [entry(v.ist, interruptGate({ ...to(v.ist), ist: 1 }))]
-      : [entry(v.task, taskGate({ selector: EXTRA.tss2, dpl: 3 }))]),
+      : [
+          entry(v.task, taskGate({ selector: EXTRA.tss2, dpl: 3 })),
+          entry(v.interrupt16, interruptGate({ ...to(v.interrupt16), bits: 16 })),
+          entry(v.trap16, trapGate({ ...to(v.trap16), bits: 16 })),
+        ]),
   ];
 }
 

@@ -57,8 +57,8 @@ type Statement = (r: Random, setting: Setting, label: string) => string;
 
 /** Instructions that ring 0 and ring 3 both may try. */
 function attempt(r: Random, { bits, family, paged, rings, limits }: Setting): string {
-  // Of a gate that is not present, TCG counts the index in error codes of long mode by 16 bytes, the manuals by 8.
-  const absentGate = limits || family !== "long";
+  // In error codes about gates of long mode, TCG counts the index by 16 bytes, the manuals by 8.
+  const badGates = limits || family !== "long" ? [INT.absent, INT.kernelOnly, 0x80] : [];
   const a = r.pick(["eax", "ebx", "ecx", "edx"]);
   const at = bits === 64 ? "abs " : "";
   const pages = [
@@ -76,7 +76,7 @@ function attempt(r: Random, { bits, family, paged, rings, limits }: Setting): st
     // TCG reads before it writes, and says so in the error code; a processor asks for both at once.
     () => `add dword [${at}${paged && limits ? place : hex(LAYOUT.data)}], ${r.below(100)}`,
     () =>
-      `int ${r.pick([0, 1, 3, 4, 6, 13, INT.interrupt3, INT.trap3, ...(absentGate ? [INT.absent] : []), INT.badSelector, INT.kernelOnly, INT.conforming, 0x80, ...(family === "long" ? [INT.ist] : [])])}`,
+      `int ${r.pick([0, 1, 3, 4, 6, 13, INT.interrupt3, INT.trap3, INT.badSelector, INT.conforming, ...badGates, ...(family === "long" ? [INT.ist] : [])])}`,
     () => "int3",
     () => "ud2",
     () => r.pick(["cli", "sti", "clts", "cmc"]),
@@ -89,7 +89,7 @@ function attempt(r: Random, { bits, family, paged, rings, limits }: Setting): st
     () => "xor edx, edx\n  xor ecx, ecx\n  div ecx",
     () => `mov eax, 0x80000000\n  cdq\n  mov ecx, -1\n  idiv ecx`,
     () =>
-      `mov ecx, ${r.pick(["0x174", "0x175", "0x176", "0xc0000081", "0xc0000082", "0xc0000084", "0x12345678", "0x277"])}\n  rdmsr`,
+      `mov ecx, ${r.pick(["0x174", "0x175", "0x176", "0xc0000081", "0xc0000082", "0xc0000084", "0x277", ...(limits ? ["0x12345678"] : [])])}\n  rdmsr`,
     () => `fninit\n  fnstcw [${at}${hex(LAYOUT.data + 0x340)}]`,
     () => "fnop\n  fwait",
     () => `movaps xmm${r.below(8)}, [${at}${hex(LAYOUT.data + 0x100 + r.below(2) * 8)}]`,
@@ -165,8 +165,10 @@ const far: Statement = (r, { bits, limits }, label) => {
 
 const controlRegister: Statement = (r, { bits, paged, family, rings, limits }) => {
   const a = bits === 64 ? "rax" : "eax";
+  // TCG lets 64-bit code turn paging off.
+  const clearsPaging = family !== "real" && paged && rings && (limits || bits !== 64);
   // CD, NW, PSE, PAE and PGE reload PAE's pointers: TCG marks them as accessed, and a KVM on it then refuses the reserved bit.
-  const cr0 = [1, 2, 3, 5, 16, 18, ...(limits ? [29, 30] : []), ...(family !== "real" && paged && rings ? [31] : [])];
+  const cr0 = [1, 2, 3, 5, 16, 18, ...(limits ? [29, 30] : []), ...(clearsPaging ? [31] : [])];
   const cr4 = [2, 3, 9, 10, ...(limits ? [4, 5, 7] : [])];
   const which = r.chance(2)
     ? { name: "cr0", bit: r.pick(cr0.slice(0, family === "real" ? 4 : undefined)) }
@@ -285,6 +287,9 @@ const v8086: Statement = (r, _, label) => {
   return `  push dword 0x2000\n  push dword 0x2000\n  push dword 0x2000\n  push dword 0x2000\n  push dword 0x200\n  push dword 0x1000\n  push dword ${hex(iopl)}\n  push dword 0x100\n  push dword ${label}_v86 - 0x1000\n  iretd\nbits 16\n${label}_v86:\n${body}\n  int 0x30\nbits 32`;
 };
 
+/** A 16-bit task gets them as zeros from KVM, as they were from TCG. */
+const NO_UPPER_HALVES = ["eax", "ecx", "edx", "ebx", "ebp", "esi", "edi"].map((r) => `  xor ${r}, ${r}`).join("\n");
+
 /** Hardware task switches: jump, call and task gate to the second TSS, which comes back by IRET or jump. */
 const taskSwitch: Statement = (r) =>
   r.pick([
@@ -294,6 +299,17 @@ const taskSwitch: Statement = (r) =>
     `  int ${hex(INT.task)}`,
     `  jmp ${hex(EXTRA.taskGate)}:0`,
     `  pushfd\n  or dword [esp], 0x4000\n  popfd\n  iretd`,
+    `${NO_UPPER_HALVES}\n  jmp ${hex(EXTRA.tss16)}:0`,
+    `${NO_UPPER_HALVES}\n  call ${hex(EXTRA.tss16)}:0`,
+  ]);
+
+/** Gates of 16 bits: frames of words. */
+const narrowGate: Statement = (r) =>
+  r.pick([
+    `  int ${hex(INT.interrupt16)}`,
+    `  int ${hex(INT.trap16)}`,
+    `  push word 3\n  push word 4\n  call ${hex(EXTRA.userCallGate16)}:0`,
+    `  mov ax, ${hex(EXTRA.stack16)}\n  mov ss, ax\n  push eax\n  pop bx\n  int ${hex(INT.trap16)}`,
   ]);
 
 const REAL: readonly Statement[] = [
@@ -347,7 +363,7 @@ export function system(r: Random, setting: Setting, label: string): string {
     ...(setting.rings ? RINGS : []),
     ...(family === "long" ? [canonical] : []),
     ...(family === "long" && setting.rings ? [syscall] : []),
-    ...(family === "protected" && setting.heavy ? [v8086, taskSwitch, v8086, taskSwitch] : []),
+    ...(family === "protected" && setting.heavy ? [v8086, taskSwitch, v8086, taskSwitch, narrowGate] : []),
   ];
   return r.pick(catalogue)(r, setting, label);
 }

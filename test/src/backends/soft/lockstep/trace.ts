@@ -1,6 +1,7 @@
 import type { Backend } from "../../../../../src/backend.ts";
 import { applyMode } from "../../../../../src/boot/enter-mode.ts";
 import type { Mode } from "../../../../../src/boot/mode.ts";
+import type { ExitKind } from "../../../../../src/exit.ts";
 import { GPR_NAMES, type Registers, type SegmentName } from "../../../../../src/registers.ts";
 import { Vm } from "../../../../../src/vm.ts";
 import { LAYOUT } from "./layout.ts";
@@ -20,6 +21,8 @@ export interface Trace {
 const SEGMENTS: readonly SegmentName[] = ["cs", "ds", "es", "fs", "gs", "ss", "ldt", "tr"];
 const CONTROLS = ["cr0", "cr2", "cr3", "cr4", "efer"] as const;
 const HLT = 0xf4;
+/** No end of the program's own: the engine gives up, or leaves for memory that another engine may have. */
+const CUT_SHORT: ReadonlySet<ExitKind> = new Set(["internalError", "interrupted", "mmioRead", "mmioWrite"]);
 /** Some engines step with the guest's own TF. */
 const TF = 0x100n;
 /** RF is visible in flag images only where an engine happens to stop. */
@@ -38,7 +41,7 @@ export function traceOn(backend: Backend, program: Program, maxSteps: number): T
     vcpu.debug({ singleStep: true });
     const exit = vcpu.run({ timeoutMs: 3000 });
     if (exit.kind !== "debug") {
-      if (exit.kind !== "internalError" && exit.kind !== "interrupted") end = exit.kind;
+      if (!CUT_SHORT.has(exit.kind)) end = exit.kind;
       break;
     }
     const stop = stopOf(vcpu.registers, program.mode);
