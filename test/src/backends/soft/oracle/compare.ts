@@ -1,7 +1,7 @@
 import { softEngine } from "../../../../../src/backends/soft/engine.ts";
 import { CaseBuilder } from "./case.ts";
 import { type Encoded, encode } from "./encode.ts";
-import { type Form, type FormList, formList } from "./forms.ts";
+import { type Form, FormIndex, type FormList, formList } from "./forms.ts";
 import { completeImage, Image } from "./fpu-state.ts";
 import { Guest } from "./guest.ts";
 import { HostProcessor, hostFlags } from "./host.ts";
@@ -49,12 +49,14 @@ export class Comparison implements Disposable {
   /** What the worker did not survive. */
   readonly deaths: string[] = [];
   readonly #random: Random;
+  readonly #index: FormIndex;
   readonly #outcome: Outcome;
   #pending: Pending[] = [];
 
   constructor(seed: number) {
     this.#random = new Random(seed);
     this.list = formList(softEngine().registry, hostFlags());
+    this.#index = new FormIndex(this.list.forms);
     this.worlds = WORLDS.filter((w) => !w.needsLocal || this.host.noLocal === undefined);
     const { pool } = this.host;
     for (let i = 0; i < pool.length; i += 32) lanes(this.#random, pool.subarray(i, i + 32));
@@ -92,7 +94,7 @@ export class Comparison implements Disposable {
 
   #encode(form: Form, world: World): Encoded | undefined {
     for (let i = 0; i < 12; i++) {
-      const e = encode(form, world, this.#random);
+      const e = encode(form, world, this.#random, this.#index);
       if (e !== undefined) return e;
     }
     return undefined;

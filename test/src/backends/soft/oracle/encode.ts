@@ -10,7 +10,7 @@ import {
   OpKind,
   Register,
 } from "iced-x86";
-import type { Form } from "./forms.ts";
+import type { Form, FormIndex } from "./forms.ts";
 import { CODE, DATA, HLT, SLOT, SLOT_BYTES } from "./layout.ts";
 import type { Random } from "./random.ts";
 import { baseOf, CODE_SELECTORS, CODE32, CODE64, SELECTORS, slotOffset, type World } from "./worlds.ts";
@@ -92,8 +92,24 @@ interface Choice {
   readonly addressBits: 16 | 32 | 64;
 }
 
-/** Encodes a form with operands and prefixes chosen by `random`. Undefined for a choice that cannot be encoded. */
-export function encode(form: Form, world: World, random: Random): Encoded | undefined {
+/** Prefixes that may stand before any instruction, some of which make another of it, or none. */
+const PREFIXES = [0x66, 0x67, 0xf2, 0xf3, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65];
+const REX = [0x40, 0x41, 0x44, 0x48, 0x4f];
+
+/** One encoding of eight gets more prefixes than it needs. */
+function withPrefixes(buffer: Uint8Array, world: World, random: Random): Uint8Array {
+  if (!random.chance(8)) return buffer;
+  const more: number[] = [];
+  for (let i = random.below(3); i >= 0; i--)
+    more.push(random.pick(world.bits === 64 && random.chance(4) ? REX : PREFIXES));
+  return new Uint8Array([...more, ...buffer]);
+}
+
+/**
+ * Encodes a form with operands and prefixes chosen by `random`. Undefined for a choice that cannot be encoded.
+ * @param others Form of a code in the same mode, for what prefixes may make of this one.
+ */
+export function encode(form: Form, world: World, random: Random, others: FormIndex): Encoded | undefined {
   const raw = new Instruction();
   raw.code = form.opcode.code;
   const other = { 16: 32, 32: 16, 64: 32 } as const;
@@ -104,7 +120,8 @@ export function encode(form: Form, world: World, random: Random): Encoded | unde
   const encoder = new Encoder(world.bits);
   try {
     encoder.encode(raw, slotOffset(world));
-    return describe(form, world, encoder.takeBuffer(), raw.hasLockPrefix);
+    const buffer = withPrefixes(encoder.takeBuffer(), world, random);
+    return describe(form, world, buffer, others);
   } catch {
     return undefined;
   } finally {
@@ -374,17 +391,23 @@ function stringBits(raw: Instruction, world: World): 16 | 32 | 64 {
 }
 
 /** Reads back what was encoded: undefined when the decoder takes it for another form. */
-function describe(form: Form, world: World, buffer: Uint8Array, locked: boolean): Encoded | undefined {
+function describe(wanted: Form, world: World, buffer: Uint8Array, others: FormIndex): Encoded | undefined {
   if (buffer.length > 15) return undefined;
-  const decoder = new Decoder(world.bits, buffer, DecoderOptions.None);
+  // An address size prefix may make the instruction shorter, or longer by what lies behind it.
+  const bytes = new Uint8Array(SLOT_BYTES).fill(HLT);
+  bytes.set(buffer);
+  const decoder = new Decoder(world.bits, bytes.subarray(0, 15), DecoderOptions.None);
   decoder.ip = slotOffset(world);
   const raw = decoder.decode();
   try {
-    // LOCK where it may not stand makes the whole invalid, and is to be #UD.
-    if (raw.code !== form.opcode.code && !(locked && raw.mnemonic === Mnemonic.INVALID)) return undefined;
-    const bytes = new Uint8Array(SLOT_BYTES).fill(HLT);
-    bytes.set(buffer);
+    // What prefixes made invalid is to be #UD.
     const memory = memoryOf(raw, world);
+    const invalid = raw.mnemonic === Mnemonic.INVALID;
+    const form = invalid && isPrefixed(buffer) ? wanted : others.find(raw.code, world.bits, memory !== undefined);
+    if (form === undefined || isSystemCall(raw) || isVendors(raw, world, buffer)) return undefined;
+    // Fifteen bytes that are invalid may also be too many.
+    if (invalid && raw.length === 15) return undefined;
+    if (!invalid) bytes.fill(HLT, raw.length);
     // One register cannot hold both.
     if (memory !== undefined && memory.base >= 0 && memory.base === memory.index && !memory.vector) return undefined;
     // A bit string's index has to be a small one, which no part of an address is.
@@ -397,7 +420,7 @@ function describe(form: Form, world: World, buffer: Uint8Array, locked: boolean)
       form,
       world,
       bytes,
-      length: buffer.length,
+      length: invalid ? buffer.length : raw.length,
       text: format(raw),
       memory,
       registers: Array.from({ length: raw.opCount }, (_, i) =>
@@ -411,6 +434,28 @@ function describe(form: Form, world: World, buffer: Uint8Array, locked: boolean)
     raw.free();
     decoder.free();
   }
+}
+
+/** INT 80h is the one gate of Linux that user code may use. */
+function isSystemCall(raw: Instruction): boolean {
+  return raw.mnemonic === Mnemonic.Int && raw.immediate8 === 0x80;
+}
+
+/** Near branches with 66h in 64-bit mode, as in `EXCLUSIONS`; prefixes that mean nothing by the manual, and something to AMD. */
+function isVendors(raw: Instruction, world: World, buffer: Uint8Array): boolean {
+  const repeated = buffer.subarray(0, raw.length).some((b) => b === 0xf2 || b === 0xf3);
+  if (raw.isLoopcc && repeated) return true;
+  // F3 REX.B 90 is XCHG R8, RAX, which iced takes for PAUSE.
+  if (raw.mnemonic === Mnemonic.Pause && raw.length > 2 && world.bits === 64) return true;
+  const near =
+    raw.isJccShortOrNear || raw.isJmpShortOrNear || raw.isCallNear || raw.isLoop || raw.isLoopcc || raw.isJcxShort;
+  const indirect = raw.isJmpNearIndirect || raw.isCallNearIndirect || raw.mnemonic === Mnemonic.Ret;
+  return world.bits === 64 && (near || indirect) && buffer.subarray(0, raw.length).includes(0x66);
+}
+
+function isPrefixed(buffer: Uint8Array): boolean {
+  const [first = 0] = buffer;
+  return first === 0xf0 || PREFIXES.includes(first) || (first & 0xf0) === 0x40;
 }
 
 function immediateOf(raw: Instruction): number {

@@ -90,6 +90,24 @@ function unitOf({ encoding, kinds, features }: Opcode): Unit {
   return features.includes("MMX") || kinds.some((k) => k.startsWith("mm_")) ? "mmx" : "integer";
 }
 
+/** Finds a form by what the decoder says. */
+export class FormIndex {
+  readonly #forms = new Map<string, Form>();
+
+  constructor(forms: readonly Form[]) {
+    for (const form of forms) {
+      const key = `${form.opcode.code} ${form.bits}`;
+      this.#forms.set(`${key} ${form.memory}`, form);
+      // Operands at RSI, RDI and the like are memory too, which no form has a choice of.
+      if (!this.#forms.has(`${key} ${!form.memory}`)) this.#forms.set(`${key} ${!form.memory}`, form);
+    }
+  }
+
+  find(code: Code, bits: number, memory: boolean): Form | undefined {
+    return this.#forms.get(`${code} ${bits} ${memory}`);
+  }
+}
+
 /** What is compared, and what is not by reason. */
 export interface FormList {
   readonly forms: readonly Form[];

@@ -84,9 +84,17 @@ function eitherException(_e: Encoded, host: Outcome, soft: Outcome, target: numb
   const segment = (vector: number) => vector === GENERAL_PROTECTION || vector === STACK_FAULT;
   const either = (vector: number) => segment(vector) || vector === ALIGNMENT;
   // Addresses that are not canonical have lost their low bits as numbers.
-  const aligned = target < Number.MAX_SAFE_INTEGER && target % 32 === 0;
+  const aligned = target < Number.MAX_SAFE_INTEGER && target % 64 === 0;
   if (aligned || !either(theirs) || !either(mine)) return;
   if (soft.view.getUint32(Record.error, true) === 0) soft.view.setUint32(Record.vector, theirs, true);
+}
+
+/** A call whose push faults, to where nobody may go. */
+function callFault(_e: Encoded, host: Outcome, soft: Outcome): void {
+  const [theirs, mine] = [host, soft].map(({ view }) => view.getUint32(Record.vector, true)) as [number, number];
+  if (mine !== GENERAL_PROTECTION || (theirs !== STACK_FAULT && theirs !== PAGE_FAULT)) return;
+  for (const field of [Record.vector, Record.error]) soft.view.setUint32(field, host.view.getUint32(field, true), true);
+  soft.view.setBigUint64(Record.cr2, host.view.getBigUint64(Record.cr2, true), true);
 }
 
 /** #AC instead of #GP. */
@@ -181,6 +189,11 @@ export const TOLERANCES: readonly Tolerance[] = [
     reason: "masked moves: CR2 may be any byte of the operand on the page",
     matches: words(/maskmov/i),
     accept: operandFault,
+  },
+  {
+    reason: "CALL to an address that is not canonical, with a push that faults: AMD pushes first",
+    matches: words(/^Call$/),
+    accept: callFault,
   },
   { reason: 'LAR: "bits 19:16 are undefined"', matches: words(/^Lar$/), accept: rights },
 ];
