@@ -57,6 +57,7 @@ export function generate(seed: number, mode: LockstepMode, options: Generation):
     family: FAMILY[mode],
     bits,
     paged: mode !== "prot32" && mode !== "real16",
+    wide: mode === "pae" || mode === "long64",
     heavy: options.heavy ?? false,
     limits: options.limits ?? false,
     rings: options.rings ?? false,

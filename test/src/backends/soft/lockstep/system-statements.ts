@@ -8,6 +8,8 @@ export interface Setting {
   readonly family: Family;
   readonly bits: Width;
   readonly paged: boolean;
+  /** Paged by entries of 8 bytes. */
+  readonly wide: boolean;
   /** Hardware task switches, call gates between rings and virtual-8086 mode. */
   readonly heavy: boolean;
   /** Accesses beyond segment limits: QEMU's TCG, and so a KVM on it, does not check them. */
@@ -163,10 +165,10 @@ const far: Statement = (r, { bits, limits }, label) => {
   ]);
 };
 
-const controlRegister: Statement = (r, { bits, paged, family, rings, limits }) => {
+const controlRegister: Statement = (r, { bits, paged, wide, family, rings, limits }) => {
   const a = bits === 64 ? "rax" : "eax";
-  // TCG lets 64-bit code turn paging off.
-  const clearsPaging = family !== "real" && paged && rings && (limits || bits !== 64);
+  // TCG lets 64-bit code turn paging off; for PAE see below.
+  const clearsPaging = family !== "real" && paged && rings && (limits || !wide);
   // CD, NW, PSE, PAE and PGE reload PAE's pointers: TCG marks them as accessed, and a KVM on it then refuses the reserved bit.
   const cr0 = [1, 2, 3, 5, 16, 18, ...(limits ? [29, 30] : []), ...(clearsPaging ? [31] : [])];
   const cr4 = [2, 3, 9, 10, ...(limits ? [4, 5, 7] : [])];
