@@ -78,8 +78,11 @@ const MAX_STEPS = 2048;
 /** Translations of a page that may be dropped before it goes one instruction at a time, and for how long (instructions). */
 const CHURN_LIMIT = 16;
 const CHURN_FORGOTTEN = 5_000_000;
-/** Regions compared at every run; beyond that, and now and then, each is compared when it is next entered. */
-const MOST_WATCHED = 16;
+/**
+ * Regions compared at every run at most, and for how many runs. Then each has to be looked up once more, which takes as long
+ * as a hundred comparisons: those that are no longer used drop out.
+ */
+const MOST_WATCHED = 64;
 const RUNS_WATCHED = 4096;
 
 /** The translated code of one vCPU. */
