@@ -6,6 +6,7 @@ import type { Mode } from "../translate/mode.ts";
 import { type CodeSource, REGION_INSTRUCTIONS, type Translator } from "../translate/region.ts";
 import type { Site } from "../translate/site.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
+import { Snapshot } from "./snapshot.ts";
 import type { CodeOwner } from "./tracker.ts";
 
 /** A way into a translated region. */
@@ -31,9 +32,8 @@ interface Region {
   readonly merged: boolean;
   /** By block. */
   readonly entries: readonly Entry[];
-  /** The bytes it was translated from, and the same range of guest memory. */
-  readonly copy: Uint8Array;
-  readonly live: Uint8Array;
+  /** What it was translated from. */
+  readonly source: Snapshot;
   /** Run in which the two were last compared. */
   verified: number;
   /** Compared at every run, as the jump cache may lead to it. */
@@ -160,7 +160,7 @@ export class Translations implements CodeOwner {
   #verify(region: Region): boolean {
     if (region.verified === this.#run) return true;
     region.verified = this.#run;
-    if (sameBytes(region)) return true;
+    if (region.source.isCurrent) return true;
     this.#cpu.tracker.invalidate(region.page.number * 4096);
     return false;
   }
@@ -241,8 +241,7 @@ export class Translations implements CodeOwner {
       instructions: blocks.reduce((sum, b) => sum + b.instructions, 0),
       merged: merged.length > 0,
       entries,
-      copy: copy.slice(start, end),
-      live: cpu.ram.bytes.subarray(host + start, host + end),
+      source: new Snapshot(cpu.ram.words, host + start, host + end),
       verified: this.#run,
       watched: false,
     };
@@ -439,14 +438,5 @@ export class Translations implements CodeOwner {
 
 function isAt(bytes: Uint8Array, memory: Uint8Array, at: number): boolean {
   for (let i = 0; i < bytes.length; i++) if (bytes[i] !== memory[at + i]) return false;
-  return true;
-}
-
-/** Short ranges are compared here: a call into the runtime costs more. */
-const SHORT = 48;
-
-function sameBytes({ copy, live }: Region): boolean {
-  if (copy.length > SHORT) return Buffer.compare(live, copy) === 0;
-  for (let i = 0; i < copy.length; i++) if (copy[i] !== live[i]) return false;
   return true;
 }
