@@ -58,7 +58,8 @@ function pushTop(e: RegionEmitter, local: number, bits: Bits, below = 0): void {
 /** Writes the place and the flags, all of it only when the count is not 0. `flags` sets `main`. */
 function finish(e: RegionEmitter, s: Shift, place: Place, family: Family, flags: () => void): void {
   const c = e.code;
-  const same = family === Family.rotate ? [Family.rotate] : undefined;
+  // What CLC and kin kept is a part of what a rotation keeps.
+  const same = family === Family.rotate ? [Family.rotate, Family.bit] : undefined;
   if (typeof s.count === "number") {
     if (s.count === 0) {
       e.writePlace(place, s.value);

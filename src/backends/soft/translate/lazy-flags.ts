@@ -116,6 +116,7 @@ export class LazyFlags {
     const c = this.#code;
     this.#usesMain = true;
     this.#usesCarry = true;
+    if (!same.includes(Family.rotate) && same.includes(Family.bit)) this.#settleRotation();
     const pairs = [
       [this.main.a, this.#carry.a],
       [this.main.b, this.#carry.b],
@@ -144,6 +145,29 @@ export class LazyFlags {
       c.get(from);
       c.set(to);
     }
+    c.end();
+  }
+
+  /** A rotation has flags in the carry descriptor, which cannot hold OF of one and those too: they become explicit. */
+  #settleRotation(): void {
+    const c = this.#code;
+    if (this.kind >= 0) {
+      if (familyOf(this.kind) !== Family.rotate) return;
+      this.all();
+      this.set();
+      return;
+    }
+    c.get(this.main.kind);
+    c.i32(flagKind(Family.rotate, 8));
+    c.op(Op.i32_sub);
+    c.i32(4);
+    c.op(Op.i32_lt_u);
+    c.if();
+    this.all();
+    c.op(Op.i64_extend_i32_u);
+    c.set(this.main.a);
+    c.i32(flagKind(Family.explicit, 8));
+    c.set(this.main.kind);
     c.end();
   }
 
