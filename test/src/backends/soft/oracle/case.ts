@@ -48,7 +48,8 @@ export class CaseBuilder {
     view.setUint32(Record.patchBytes, 0, true);
     if (fpu) {
       const image = record.subarray(Record.image, Record.image + Record.imageBytes);
-      randomFpu(random, image, { x87: e.form.unit === "x87" });
+      const { unit } = e.form;
+      randomFpu(random, image, { x87: unit === "x87" || (unit === "sequence" && random.chance(2)) });
       view.setUint32(Record.magic2, MAGIC2, true);
     }
     this.setStack();

@@ -8,9 +8,10 @@ import { HostProcessor, hostFlags } from "./host.ts";
 import { DATA, DATA_BYTES, Record, Shared } from "./layout.ts";
 import { describeDifferences, type Mismatch, minimise } from "./mismatch.ts";
 import { lanes, Random } from "./random.ts";
+import { SequenceMaker, sequenceOf } from "./sequence.ts";
 import { type Outcome, TOLERANCES } from "./tolerances.ts";
 import { undefinedFlags } from "./undefined-flags.ts";
-import { WORLDS, type World } from "./worlds.ts";
+import { slotOffset, WORLDS, type World } from "./worlds.ts";
 
 /** CF, PF, AF, ZF, SF, TF, IF, DF, OF, IOPL, NT, AC, ID: what user code sees and RF is not among. */
 const FLAGS = 0x24_7fd5;
@@ -52,6 +53,7 @@ export class Comparison implements Disposable {
   readonly #index: FormIndex;
   readonly #outcome: Outcome;
   #pending: Pending[] = [];
+  #sequences: SequenceMaker | undefined;
 
   constructor(seed: number) {
     this.#random = new Random(seed);
@@ -88,6 +90,18 @@ export class Comparison implements Disposable {
         }
         yield* this.#add(e, options.count);
       }
+    }
+    yield* this.#flush();
+  }
+
+  /** Runs `count` cases of each of some random sequences of instructions. */
+  *checkSequences(options: { sequences: number; count: number }): Generator<Mismatch> {
+    this.#sequences ??= new SequenceMaker(this.list.forms, this.#index);
+    for (let i = 0; i < options.sequences; i++) {
+      // Half of them in the one world of 64-bit code.
+      const world = this.#random.chance(2) ? (this.worlds[0] as World) : this.#random.pick(this.worlds);
+      const e = this.#sequences.make(world, this.#random);
+      if (e !== undefined) yield* this.#add(e, options.count);
     }
     yield* this.#flush();
   }
@@ -186,7 +200,8 @@ export class Comparison implements Disposable {
     const theirs: Outcome = { record, view: viewOf(record), data: host.outputData(index) };
     const fpu = given.getUint32(Record.fpu, true) !== 0;
     normalise(e, theirs, soft, fpu);
-    const flags = FLAGS & ~undefinedFlags(e, given);
+    const end = slotOffset(e.world) + BigInt(e.length);
+    const flags = FLAGS & ~undefinedFlags(e, given, theirs.view.getBigUint64(Record.rip, true) === end);
     for (const { view } of [theirs, soft])
       view.setUint32(Record.rflags, view.getUint32(Record.rflags, true) & flags, true);
     for (const t of TOLERANCES) if (t.matches(e.form.opcode)) t.accept(e, theirs, soft, target);
@@ -211,9 +226,28 @@ export class Comparison implements Disposable {
     };
     // What shows only behind other cases is told as it was.
     if (!differs(input)) return { ...first, form: `${first.form}, not alone` };
-    minimise(e, input, differs);
-    const outcomes = this.#again(e, input, target);
-    return outcomes === undefined ? first : describeDifferences(e, input, outcomes, DATA);
+    const shortest = this.#shortened(e, input, target);
+    minimise(shortest, input, differs);
+    const outcomes = this.#again(shortest, input, target);
+    return outcomes === undefined ? first : describeDifferences(shortest, input, outcomes, DATA);
+  }
+
+  /** A sequence without the instructions that the disagreement does not need; leaves the shortest one loaded. */
+  #shortened(e: Encoded, input: Uint8Array, target: number): Encoded {
+    let shortest = e;
+    for (const part of e.sequence?.parts ?? []) {
+      const rest = shortest.sequence?.parts.filter((p) => p !== part) ?? [];
+      const candidate = rest.length === 0 ? undefined : sequenceOf(rest, e.world);
+      if (candidate === undefined) continue;
+      this.#load(candidate);
+      const old = input.slice(Record.code, Record.size);
+      input.set(candidate.bytes, Record.code);
+      const outcomes = this.#again(candidate, input, target);
+      if (outcomes !== undefined && !sameOutcome(...outcomes)) shortest = candidate;
+      else input.set(old, Record.code);
+    }
+    this.#load(shortest);
+    return shortest;
   }
 
   [Symbol.dispose](): void {

@@ -9,6 +9,7 @@ import {
   Mnemonic,
   OpKind,
   Register,
+  RflagsBits,
 } from "iced-x86";
 import type { Form, FormIndex } from "./forms.ts";
 import { CODE, DATA, HLT, SLOT, SLOT_BYTES } from "./layout.ts";
@@ -45,6 +46,38 @@ export interface Encoded {
   /** Bits of the address of string instructions. */
   readonly addressBits: 16 | 32 | 64;
   readonly immediate: number;
+  /** Arithmetic flags at their places in RFLAGS, as iced has them. */
+  readonly flags: FlagUse;
+  /** Of a sequence: its instructions, and the flags undefined behind the last one and behind any. */
+  readonly sequence?: { readonly parts: readonly Encoded[]; readonly atEnd: number; readonly ever: number };
+}
+
+/** What an instruction does with the arithmetic flags. */
+export interface FlagUse {
+  readonly read: number;
+  readonly written: number;
+  readonly undefined: number;
+}
+
+const FLAG_BITS: readonly (readonly [number, number])[] = [
+  [RflagsBits.OF, 0x800],
+  [RflagsBits.SF, 0x80],
+  [RflagsBits.ZF, 0x40],
+  [RflagsBits.AF, 0x10],
+  [RflagsBits.CF, 0x1],
+  [RflagsBits.PF, 0x4],
+];
+
+function rflags(bits: number): number {
+  return FLAG_BITS.reduce((mask, [bit, flag]) => ((bits & bit) !== 0 ? mask | flag : mask), 0);
+}
+
+function flagUse(raw: Instruction): FlagUse {
+  return {
+    read: rflags(raw.rflagsRead),
+    written: rflags(raw.rflagsWritten | raw.rflagsCleared | raw.rflagsSet),
+    undefined: rflags(raw.rflagsUndefined),
+  };
 }
 
 /** A place to jump to, as a linear address: nearly always in the page of code, never inside the instruction itself. */
@@ -52,8 +85,8 @@ export function jumpTarget(random: Random): number {
   const kind = random.below(16);
   if (kind === 0) return DATA + random.below(0x1000);
   if (kind === 1) return CODE + 0x1000 + random.below(0x1000);
-  const at = random.below(0xfe0);
-  return CODE + (at < 0x7f0 ? at : at + 0x20);
+  const at = random.below(0xfb0);
+  return CODE + (at < 0x7f0 ? at : at + 0x50);
 }
 
 const GPR: Readonly<Record<number, Register>> = { 8: Register.AL, 16: Register.AX, 32: Register.EAX, 64: Register.RAX };
@@ -308,7 +341,7 @@ function setImmediate({ raw, random, form }: Choice, i: number, kind: string): v
 
 function setBranch({ raw, world, random }: Choice, i: number, kind: string): void {
   const near = kind.endsWith("_1");
-  const linear = near ? SLOT + random.pick([-1, 1]) * (16 + random.below(90)) : jumpTarget(random);
+  const linear = near ? SLOT + random.pick([-1, 1]) * (20 + random.below(80)) : jumpTarget(random);
   const target = BigInt(linear) - (world.bases[1] as bigint);
   if (kind.startsWith("br16")) {
     raw.setOpKind(i, OpKind.NearBranch16);
@@ -429,6 +462,7 @@ function describe(wanted: Form, world: World, buffer: Uint8Array, others: FormIn
       repeat: raw.hasRepPrefix || raw.hasRepnePrefix,
       addressBits: stringBits(raw, world),
       immediate: immediateOf(raw),
+      flags: flagUse(raw),
     };
   } finally {
     raw.free();

@@ -3,6 +3,7 @@ import {
   CodeExt,
   CpuidFeature,
   EncodingKind,
+  FlowControl,
   Instruction,
   type MemorySize,
   Mnemonic,
@@ -11,7 +12,8 @@ import {
 import type { Registry } from "../../../../../src/backends/soft/translate/context.ts";
 import { EXCLUSIONS, HOST_NEEDS } from "./exclusions.ts";
 
-export type Unit = "integer" | "x87" | "mmx" | "sse" | "avx";
+export type Unit = "integer" | "x87" | "mmx" | "sse" | "avx" | "sequence";
+/** Those that forms have. */
 export const UNITS: readonly Unit[] = ["integer", "x87", "mmx", "sse", "avx"];
 
 /** One row of iced's table, as far as tests ask. */
@@ -27,6 +29,8 @@ export interface Opcode {
   readonly encoding: EncodingKind;
   readonly modes: readonly (16 | 32 | 64)[];
   readonly privileged: boolean;
+  /** What follows is executed next. */
+  readonly falls: boolean;
   readonly canLock: boolean;
   readonly memorySize: MemorySize;
 }
@@ -72,6 +76,7 @@ function opcodes(): Opcode[] {
           ...(info.mode64 ? ([64] as const) : []),
         ],
         privileged: raw.isPrivileged,
+        falls: raw.flowControl === FlowControl.Next,
         canLock: info.canUseLockPrefix,
         memorySize: info.memorySize,
       });

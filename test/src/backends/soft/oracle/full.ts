@@ -33,12 +33,13 @@ while (comparison.cases < wanted) {
   const before = comparison.cases;
   const left = forms.filter((f) => (broken.get(`${f.name} (${f.unit})`) ?? 0) < 4 * PRINTED);
   for (const m of comparison.check(left, { encodings: 2, count: 16 })) print(m);
+  if (process.argv[4] === undefined) for (const m of comparison.checkSequences({ sequences: 8000, count: 8 })) print(m);
   if (comparison.cases === before) break;
 }
 
 if (comparison.host.noLocal !== undefined)
   console.log(`16-bit code and segments with a base were left out: ${comparison.host.noLocal}`);
-for (const unit of UNITS)
+for (const unit of [...UNITS, "sequence"] as const)
   for (const bits of [16, 32, 64]) {
     const count = comparison.counts.get(`${unit} ${bits}-bit`);
     if (count === undefined) continue;

@@ -20,6 +20,11 @@ describe.skipIf(reason !== undefined)(`soft against the host processor${reason ?
       expect(comparison!.deaths).toEqual([]);
     }, 60_000);
 
+  test("sequences of instructions leave what the host leaves, flags of all of them included", () => {
+    expect([...comparison!.checkSequences({ sequences: 500, count: 3 })]).toEqual([]);
+    expect(comparison!.deaths).toEqual([]);
+  }, 60_000);
+
   test.skipIf(comparison?.host.noLocal !== undefined)(
     `16-bit code and segments with a base take part (skipped where modify_ldt is refused: ${comparison?.host.noLocal ?? "not here"})`,
     () => {

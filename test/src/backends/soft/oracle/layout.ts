@@ -6,7 +6,7 @@ export const BASE = 0x2000_0000;
 export const CODE = BASE + 0x1000;
 /** Where the instruction under test lies. */
 export const SLOT = CODE + 0x800;
-export const SLOT_BYTES = 16;
+export const SLOT_BYTES = 64;
 export const HLT = 0xf4;
 /** Two pages of data that may be written, between pages that are not mapped. */
 export const DATA = BASE + 0x4000;
@@ -28,8 +28,6 @@ export const Record = {
   selectors: 0xa0,
   fsBase: 0xb0,
   gsBase: 0xb8,
-  /** 16 bytes, filled up with HLT. In an outcome: nothing. */
-  code: 0xc0,
   /** u32 each: whether the FPU image counts; where in the pool the data begins; offset in the data and length of the patch. */
   fpu: 0xd0,
   pool: 0xd4,
@@ -43,7 +41,9 @@ export const Record = {
   magic2: 0x440,
   patch: 0x480,
   patchMost: 0x400,
-  size: 0x880,
+  /** `SLOT_BYTES`, filled up with HLT. In an outcome: nothing. */
+  code: 0x880,
+  size: 0x8c0,
 } as const;
 
 /** The file that the test and the worker share. */

@@ -43,7 +43,8 @@ const ROTATE = /^(Rol|Ror|Rcl|Rcr)$/;
  * Flags of one case that the manual leaves undefined. Shifts: AF always; OF "is undefined for shifts of more than one
  * bit"; CF "is undefined for SHL and SHR when the count is greater than or equal to the size of the destination".
  */
-export function undefinedFlags(e: Encoded, input: DataView): number {
+export function undefinedFlags(e: Encoded, input: DataView, finished: boolean): number {
+  if (e.sequence !== undefined) return finished ? e.sequence.atEnd : e.sequence.ever;
   const { word } = e.form.opcode;
   const known = UNDEFINED_FLAGS.find((u) => u.words.test(word));
   if (known !== undefined) return known.flags;

@@ -127,8 +127,10 @@ next:
   imul ebx, eax, Record.size
   add ebx, SHARED + Shared.inputs
   mov [input], rbx
-  movups xmm0, [rbx + Record.code]
-  movups [CODE_ALIAS + SLOT - CODE], xmm0
+  lea esi, [rbx + Record.code]
+  mov edi, CODE_ALIAS + SLOT - CODE
+  mov ecx, SLOT_BYTES / 8
+  rep movsq
   mov esi, [rbx + Record.pool]
   add esi, SHARED + Shared.pool
   mov edi, DATA
