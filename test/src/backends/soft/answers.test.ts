@@ -260,3 +260,95 @@ describe("a device of the software CPU", () => {
     expect({ outcome, exits, seen: log.length }).toEqual({ outcome: { kind: "aborted" }, exits: 12, seen: 12 });
   });
 });
+
+/** Numbers below `limit`, the same from the same seed. */
+function randomOf(seed: number): (limit: number) => number {
+  let state = seed;
+  return (limit) => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return (state >>> 8) % limit;
+  };
+}
+
+/** A loop of port accesses of all sizes between instructions that need and set registers and flags. */
+function randomLoop(seed: number): typeof ACCESSES {
+  const random = randomOf(seed);
+  const code: number[] = [];
+  for (let i = 0; i < 40; i++) {
+    const port = 0x40 + random(8);
+    const pieces = [
+      [0xe6, port],
+      [0x66, 0xe7, port],
+      [0xe7, port],
+      [0xe4, port],
+      [0x66, 0xe5, port],
+      [0xe5, port],
+      [0x40 + random(4)],
+      [0x04, random(256)],
+      [0x11, 0xc3],
+      [0x0f, 0x92, 0xc1],
+      [0xa3, 0x00, 0x90, 0x00, 0x00],
+      [0xf8 + random(2)],
+    ];
+    code.push(...(pieces[random(pieces.length)] as number[]));
+  }
+  code.push(0xe9, ...new Uint8Array(Int32Array.of(-code.length - 5).buffer));
+  return { ...ACCESSES, bytes: Uint8Array.from(code) };
+}
+
+/** What a device may do beside answering: mostly nothing. */
+function meddle({ vm, vcpu }: Guest, program: typeof ACCESSES, random: (limit: number) => number): void {
+  switch (random(24)) {
+    case 0:
+      vcpu.kick();
+      break;
+    case 1:
+      vcpu.registers.rbx += BigInt(random(1000));
+      break;
+    case 2:
+      vcpu.registers.rflags ^= 0x8d5n & ~4n;
+      break;
+    case 3:
+      vcpu.registers.rip = BigInt(program.origin);
+      break;
+    case 4:
+      // NOP over anything: what is left of it decodes as it may, on both ways.
+      vm.memory.write(program.origin + random(program.bytes.length - 5), Uint8Array.of(0x90));
+      break;
+    case 5:
+      vcpu.debug(random(2) === 0 ? { singleStep: true } : {});
+      break;
+    case 6:
+      throw new Error("broken");
+    case 7:
+      vm.stop();
+      break;
+  }
+}
+
+describe("devices that meddle", () => {
+  for (let seed = 1; seed <= 30; seed++) {
+    test(`see and do the same in random program ${seed}, driven or entered exit by exit`, () => {
+      const program = randomLoop(seed);
+      const outcome = (way: "driven" | "byHand") => {
+        using guest = guestOf(program);
+        const random = randomOf(seed * 977);
+        const log: Seen[] = [];
+        watch(guest, log, () => meddle(guest, program, random));
+        const ends: unknown[] = [];
+        while (log.length < 300 && ends.length < 200) {
+          try {
+            const exit = way === "driven" ? guest.vcpu.run({ maxExits: 50 }) : runByHand(guest, 50);
+            ends.push(copyExit(exit));
+          } catch (error) {
+            if (!(error instanceof DeviceError)) throw error;
+            ends.push(error.message);
+          }
+          ends.push(seen(guest.vcpu));
+        }
+        return { log, ends };
+      };
+      expect(outcome("driven")).toEqual(outcome("byHand"));
+    });
+  }
+});
