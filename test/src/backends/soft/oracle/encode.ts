@@ -424,7 +424,7 @@ function stringBits(raw: Instruction, world: World): 16 | 32 | 64 {
 }
 
 /** Reads back what was encoded: undefined when the decoder takes it for another form. */
-function describe(wanted: Form, world: World, buffer: Uint8Array, others: FormIndex): Encoded | undefined {
+export function describe(wanted: Form, world: World, buffer: Uint8Array, others: FormIndex): Encoded | undefined {
   if (buffer.length > 15) return undefined;
   // An address size prefix may make the instruction shorter, or longer by what lies behind it.
   const bytes = new Uint8Array(SLOT_BYTES).fill(HLT);
