@@ -32,6 +32,8 @@ const MASK64 = (1n << 64n) - 1n;
  */
 export class MemoryAccess {
   readonly #cpu: Cpu;
+  /** Views of the scratch area by their size: a new one costs more than an access. */
+  readonly #scratches = new Map<number, Uint8Array>();
   /** What the present instruction has already exchanged with MMIO. */
   #transfers: Transfer[] = [];
   #next = 0;
@@ -314,7 +316,12 @@ export class MemoryAccess {
 
   #scratch(bytes: number): { cpu: Cpu; scratch: Uint8Array } {
     const cpu = this.#cpu;
-    return { cpu, scratch: cpu.ram.bytes.subarray(cpu.base + State.scratch, cpu.base + State.scratch + bytes) };
+    let scratch = this.#scratches.get(bytes);
+    if (scratch === undefined) {
+      scratch = cpu.ram.bytes.subarray(cpu.base + State.scratch, cpu.base + State.scratch + bytes);
+      this.#scratches.set(bytes, scratch);
+    }
+    return { cpu, scratch };
   }
 
   /** Page by page to guest-physical pieces, with TLB fill. Undefined when it faulted, with the fault noted. */
