@@ -1,19 +1,11 @@
 import type { Cpu } from "./cpu.ts";
 import type { Watchpoints } from "./debug.ts";
+import type { MmioTransfer } from "./in-flight.ts";
 import { type Access, pagingOn, quickWalk, type Walk, walk } from "./paging.ts";
 import { markDirty, type RamSlot } from "./ram.ts";
 import { Seg, SegIndex, State, Tlb, tlbTable, Vector } from "./state.ts";
 import { answer } from "./system/ports.ts";
 import { INFO_SEGMENT_SHIFT, INFO_SYSTEM, INFO_USER, INFO_WRITE } from "./translate/access-info.ts";
-
-/** One MMIO access of the instruction that is being executed again after the caller answered. */
-interface Transfer {
-  readonly gpa: number;
-  readonly bytes: number;
-  readonly write: boolean;
-  /** The exit that was made of it: of a read it holds the answer. */
-  readonly exit: { readonly data: Uint8Array };
-}
 
 /** Part of an access inside one page. */
 interface Piece {
@@ -35,7 +27,7 @@ export class MemoryAccess {
   /** Views of the scratch area by their size: a new one costs more than an access. */
   readonly #scratches = new Map<number, Uint8Array>();
   /** What the present instruction has already exchanged with MMIO. */
-  #transfers: Transfer[] = [];
+  #transfers: MmioTransfer[] = [];
   #next = 0;
   watchpoints: Watchpoints | undefined;
 
@@ -277,6 +269,15 @@ export class MemoryAccess {
   startInstruction(): void {
     this.#next = 0;
     if (this.#transfers.length > 0) this.#transfers = [];
+  }
+
+  /** What the instruction at RIP has exchanged with MMIO so far. */
+  get transfers(): readonly MmioTransfer[] {
+    return this.#transfers;
+  }
+  set transfers(transfers: readonly MmioTransfer[]) {
+    this.#transfers = [...transfers];
+    this.#next = 0;
   }
 
   /** The same instruction begins again. */

@@ -5,6 +5,7 @@ import type { Entry, Step, Translations } from "./code/translations.ts";
 import { EFLAGS } from "./control-bits.ts";
 import { type Cpu, LEAVE, type Pending } from "./cpu.ts";
 import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
+import type { InFlight } from "./in-flight.ts";
 import type { VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Slices } from "./slices.ts";
 import { Jump, State, Vector } from "./state.ts";
@@ -78,6 +79,35 @@ export class Processor {
     this.#restart = false;
     this.#passBreakpoint = undefined;
     this.#cpu.access.startInstruction();
+  }
+
+  /**
+   * Takes the answer to the last exit without entering the guest, as far as one instruction goes. Exits that come of it
+   * wait for the next run.
+   */
+  settle(): void {
+    const cpu = this.#cpu;
+    let exit: Exit | undefined;
+    if (cpu.resume !== undefined) exit = this.#resume();
+    else if (this.#restart && cpu.exits.length === 0) exit = this.#step();
+    if (exit !== undefined) cpu.exits.unshift(exit);
+  }
+
+  /** What a settled vCPU has under way. A load from MMIO that waits for its exit is left out: it comes again. */
+  get inFlight(): InFlight {
+    const { exits, access } = this.#cpu;
+    const waiting = new Set<unknown>(exits.filter(({ kind }) => kind === "mmioRead"));
+    return {
+      restart: this.#restart,
+      transfers: access.transfers.filter(({ exit }) => !waiting.has(exit)),
+      exits: exits.filter((exit) => !waiting.has(exit)),
+    };
+  }
+  set inFlight({ restart, transfers, exits }: InFlight) {
+    this.abandon();
+    this.#restart = restart;
+    this.#cpu.access.transfers = transfers;
+    this.#cpu.exits.splice(0, Number.POSITIVE_INFINITY, ...exits);
   }
 
   // --- Debugging -------------------------------------------------------------------------------------------------

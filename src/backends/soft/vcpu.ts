@@ -7,6 +7,7 @@ import { Translations } from "./code/translations.ts";
 import { Cpu } from "./cpu.ts";
 import { collectGarbage, noteGarbage } from "./garbage.ts";
 import { plainHelpers, type SystemHelper, systemHelpers } from "./helpers.ts";
+import { decodeInFlight, encodeInFlight } from "./in-flight.ts";
 import type { VcpuInterruptState, VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Processor } from "./processor.ts";
 import { SoftRegisters } from "./register-access.ts";
@@ -15,7 +16,7 @@ import { State } from "./state.ts";
 import type { SoftVm } from "./vm.ts";
 
 /** What `saveState` calls the parts. */
-const PART = { state: "state", msrs: "msrs", interrupts: "interrupts" } as const;
+const PART = { state: "state", msrs: "msrs", interrupts: "interrupts", inFlight: "inFlight" } as const;
 /** The architectural part of the state: everything in front of scratch, TLB and jump cache. */
 const SAVED_BYTES = State.scratch;
 
@@ -163,8 +164,10 @@ export class SoftVcpu implements BackendVcpu {
     return this.cpu.faultChain;
   }
 
+  /** Takes the answer to the last exit first, as the next run would. */
   saveState(): VcpuState {
     this.#alive();
+    this.#processor.settle();
     const cpu = this.cpu;
     const state = new Uint8Array(cpu.view.buffer, cpu.view.byteOffset, SAVED_BYTES).slice();
     const msrs = {
@@ -173,8 +176,13 @@ export class SoftVcpu implements BackendVcpu {
       retired: cpu.instructions,
       random: cpu.random.toString(),
       events: this.registers.readEvents(),
+      taskTrap: cpu.taskTrap,
     };
-    const parts: Record<string, Uint8Array> = { [PART.state]: state, [PART.msrs]: jsonBytes(msrs) };
+    const parts: Record<string, Uint8Array> = {
+      [PART.state]: state,
+      [PART.msrs]: jsonBytes(msrs),
+      [PART.inFlight]: new TextEncoder().encode(encodeInFlight(this.#processor.inFlight)),
+    };
     if (this.#interrupts !== undefined) parts[PART.interrupts] = jsonBytes(this.#interrupts.state());
     return { backend: "soft", parts };
   }
@@ -183,7 +191,8 @@ export class SoftVcpu implements BackendVcpu {
     this.#alive();
     const state = saved.parts[PART.state];
     const msrs = saved.parts[PART.msrs];
-    if (saved.backend !== "soft" || state?.length !== SAVED_BYTES || msrs === undefined) {
+    const inFlight = saved.parts[PART.inFlight];
+    if (saved.backend !== "soft" || state?.length !== SAVED_BYTES || msrs === undefined || inFlight === undefined) {
       throw new GuestStateError([{ what: "vCPU state", rule: "must come from the soft backend's saveState()" }], {
         remedy: "restore it on the backend and version that saved it",
       });
@@ -195,9 +204,8 @@ export class SoftVcpu implements BackendVcpu {
       retired: number;
       random: string;
       events: Parameters<RegisterAccess["writeEvents"]>[0];
+      taskTrap: boolean;
     };
-    this.#processor.abandon();
-    cpu.exits.length = 0;
     new Uint8Array(cpu.view.buffer, cpu.view.byteOffset, SAVED_BYTES).set(state);
     cpu.msrs.values.clear();
     for (const [index, value] of read.values) cpu.msrs.values.set(index, BigInt(value));
@@ -209,6 +217,8 @@ export class SoftVcpu implements BackendVcpu {
     cpu.changeMode();
     cpu.debugChanged();
     this.registers.writeEvents(read.events);
+    cpu.taskTrap = read.taskTrap;
+    this.#processor.inFlight = decodeInFlight(new TextDecoder().decode(inFlight));
     const interrupts = saved.parts[PART.interrupts];
     if (interrupts !== undefined) {
       this.#interrupts?.restore(JSON.parse(new TextDecoder().decode(interrupts)) as VcpuInterruptState);
