@@ -108,7 +108,10 @@ export class MemoryAccess {
       return 0;
     }
     const host = slot.host + (page - slot.gpa);
-    if (write && cpu.ram.tables.isTable(host)) return 0;
+    if (write && cpu.ram.tables.isTable(host)) {
+      const at = host + (low & 0xfff);
+      return cpu.ram.tables.plain(at, info & 0xff) ? at : 0;
+    }
     this.#enter(low, high, user, write, host);
     return host + (low & 0xfff);
   }
@@ -118,6 +121,7 @@ export class MemoryAccess {
     const { i32 } = this.#cpu;
     const at = (tlbTable(user, write) + ((low >>> 12) & (Tlb.entries - 1)) * Tlb.size) >> 2;
     const page = low & ~0xfff;
+    this.#cpu.noteTlbEntry(at);
     i32[at] = page;
     i32[at + 1] = high;
     i32[at + 2] = (host - page) | 0;

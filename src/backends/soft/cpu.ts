@@ -42,6 +42,9 @@ export interface Descriptor {
   readonly high: number;
 }
 
+/** TLB entries that a flush empties one by one; from more of them on it empties the whole table. */
+const FEW_ENTRIES = 512;
+
 /** Architectural state of one vCPU, in typed views over the VM's memory, and what hangs on it. */
 export class Cpu implements HelperCpu {
   readonly id: number;
@@ -55,6 +58,9 @@ export class Cpu implements HelperCpu {
   #flags: FlagsFunction | undefined;
   readonly access: MemoryAccess;
   readonly #modes: ModeTable;
+  /** TLB entries filled since the last flush: how many, and where the tags of the first ones are in `i32`. */
+  #filled = FEW_ENTRIES + 1;
+  readonly #filledAt = new Int32Array(FEW_ENTRIES);
   #mode: Mode | undefined;
   #paging: PagingState | undefined;
   #epoch = 0;
@@ -278,9 +284,18 @@ export class Cpu implements HelperCpu {
     if (this.#mode !== undefined) this.#tag();
   }
 
+  /** A TLB entry was filled, with its tag at this index of `i32`. */
+  noteTlbEntry(at: number): void {
+    if (this.#filled < FEW_ENTRIES) this.#filledAt[this.#filled] = at;
+    this.#filled++;
+  }
+
   flushTlb(): void {
+    const { i32 } = this;
     // All ones: no page has an odd tag. Addends are filled too, which does not matter.
-    this.i32.fill(-1, State.tlb >> 2, (State.tlb + 4 * Tlb.entries * Tlb.size) >> 2);
+    if (this.#filled > FEW_ENTRIES) i32.fill(-1, State.tlb >> 2, (State.tlb + 4 * Tlb.entries * Tlb.size) >> 2);
+    else for (let i = 0; i < this.#filled; i++) i32[this.#filledAt[i] as number] = -1;
+    this.#filled = 0;
     this.#paging = undefined;
     this.forgetJumps();
   }

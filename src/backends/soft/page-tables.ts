@@ -48,6 +48,13 @@ export class PageTables {
     return false;
   }
 
+  /** Whether a write to such a page needs nothing done. Called before it. */
+  plain(host: number, bytes: number): boolean {
+    if (this.#slowWrites >= FORGET_AFTER || this.hits(host, bytes)) return false;
+    this.#slowWrites++;
+    return true;
+  }
+
   /** Called before such a page is written. */
   written(host: number, bytes: number): void {
     if (!this.isTable(host)) return;

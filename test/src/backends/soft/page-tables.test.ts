@@ -43,3 +43,15 @@ test("PageTables.written() empties TLBs when a present entry changes, and forget
   for (let i = 0; i < 5000; i++) t.written(0x3010, 4);
   expect([flushes(), t.isTable(0x3000)]).toEqual([3, false]);
 });
+
+test("PageTables.plain() is for writes that change no present entry, until they are too many", () => {
+  const { words, tables: t, flushes } = tables();
+  words[0x3008 / 4] = 1;
+  t.note(0x3000);
+  expect([t.plain(0x3000, 8), t.plain(0x3008, 8)]).toEqual([true, false]);
+  let plain = 0;
+  while (plain < 10_000 && t.plain(0x3010, 4)) plain++;
+  expect(plain).toBeLessThan(5000);
+  t.written(0x3010, 4);
+  expect([flushes(), t.isTable(0x3000)]).toEqual([2, false]);
+});
