@@ -195,11 +195,10 @@ export class MemoryAccess {
     const cpu = this.#cpu;
     if (cpu.code64) return (offset + (segment >= 4 ? cpu.segmentBase(segment) : 0n)) & MASK64;
     const low = Number(offset & 0xffff_ffffn);
-    if (
-      this.checkSegment(low, Math.min(bytes, 255) | (segment << INFO_SEGMENT_SHIFT) | (write ? INFO_WRITE : 0)) !== 0
-    ) {
-      return undefined;
-    }
+    const info = (segment << INFO_SEGMENT_SHIFT) | (write ? INFO_WRITE : 0);
+    // Sizes have eight bits there: of a state image both ends are asked about.
+    if (this.checkSegment(low, Math.min(bytes, 255) | info) !== 0) return undefined;
+    if (bytes > 255 && this.checkSegment(low + bytes - 1, 1 | info) !== 0) return undefined;
     return (offset + cpu.segmentBase(segment)) & 0xffff_ffffn;
   }
 

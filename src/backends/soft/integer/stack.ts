@@ -108,13 +108,11 @@ function pop(e: RegionEmitter): void {
   e.setGpr(register);
 }
 
-/** PUSHA and PUSHAD: all eight, with the stack pointer as it was. */
+/** PUSHA and PUSHAD: all eight, with the stack pointer as it was. What a fault finds pushed stays in memory. */
 function pusha(bytes: 2 | 4): CoreEmitter {
   return (e) => {
     const c = e.code;
     const first = bytes === 2 ? Register.AX : Register.EAX;
-    const lowest = stackAddress(e, -8 * bytes);
-    e.checkWrite(lowest, 8 * bytes, bytes);
     const value = e.temp(Type.i64);
     for (let i = 0; i < 8; i++) {
       e.gpr(first + i);
@@ -130,7 +128,7 @@ function popa(bytes: 2 | 4): CoreEmitter {
     const c = e.code;
     const first = bytes === 2 ? Register.AX : Register.EAX;
     const values: number[] = [];
-    for (let i = 0; i < 8; i++) values.push(peekValue(e, bytes, (7 - i) * bytes));
+    for (let i = 7; i >= 0; i--) values[i] = peekValue(e, bytes, (7 - i) * bytes);
     for (const [i, value] of values.entries()) {
       if (i === 4) continue;
       c.get(value);

@@ -92,6 +92,9 @@ const xsave: Helper = (cpu, segment, flags, mask, variant) => {
   const used = inUse(view, format);
   const base = offsetOf(cpu);
   const header = new Uint8Array(variant === XSAVEC ? 64 : 8);
+  // What is read here is written later, so that a fault is one of writing; the area of what is not in use must be there too.
+  if (!cpu.checkWrite(segment!, base + BigInt(Area.header), header.length)) return 1;
+  if (wanted & AVX && !cpu.checkWrite(segment!, base + BigInt(Area.size - 1), 1)) return 1;
   if (variant !== XSAVEC && !cpu.readMemory(segment!, base + BigInt(Area.header), header)) return 1;
   const bits = viewOf(header);
   const kept = variant === XSAVEC ? 0n : bits.getBigUint64(0, true) & ~BigInt(wanted);
