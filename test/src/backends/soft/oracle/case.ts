@@ -186,7 +186,7 @@ export class CaseBuilder {
     if (kinds.includes("es_rDI")) point(7, 0);
     if (kinds.includes("seg_rDI")) point(7, 3);
     if (kinds.includes("seg_rSI")) point(6, 3);
-    if (this.e.repeat)
+    if (this.e.repeat && kinds.some((k) => /^(seg|es)_r/.test(k)))
       this.setLow(1, addressBits, BigInt(this.random.chance(8) ? this.random.below(2000) : this.random.below(9)));
   }
 }

@@ -120,6 +120,12 @@ function imageFault(_e: Encoded, host: Outcome, soft: Outcome, target: number): 
   if (at < end) soft.data.set(host.data.subarray(at, end), at);
 }
 
+/** Registers that were loaded before a fault. */
+function partialLoad(_e: Encoded, host: Outcome, soft: Outcome): void {
+  const faulted = (o: Outcome) => [PAGE_FAULT, STACK_FAULT].includes(o.view.getUint32(Record.vector, true));
+  if (faulted(host) && faulted(soft)) soft.record.set(host.record.subarray(0, Record.rip), 0);
+}
+
 /** Masked moves: any byte of the operand that lies on the page. */
 function operandFault(_e: Encoded, host: Outcome, soft: Outcome, target: number): void {
   const [theirs, mine] = [host, soft].map(({ view }) =>
@@ -194,6 +200,11 @@ export const TOLERANCES: readonly Tolerance[] = [
     reason: "CALL to an address that is not canonical, with a push that faults: AMD pushes first",
     matches: words(/^Call$/),
     accept: callFault,
+  },
+  {
+    reason: "POPA that faults: AMD has loaded some registers by then",
+    matches: words(/^Popad?$/),
+    accept: partialLoad,
   },
   { reason: 'LAR: "bits 19:16 are undefined"', matches: words(/^Lar$/), accept: rights },
 ];
