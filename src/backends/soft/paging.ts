@@ -247,8 +247,28 @@ export function quickWalk(
   const need = BIT.P | BIT.A | (write ? BIT.W : 0) | (user ? BIT.U : 0);
   // Under SMAP what the supervisor may do with the user's pages depends on more.
   const shunned = !user && (s.cr4 & CR4.SMAP) !== 0 ? BIT.U : 0;
-  if ((s.efer & EFER.LMA) !== 0) return quickLong(ram, s, low, high, { need, write, shunned });
-  return (s.cr4 & CR4.PAE) === 0 ? quickLegacy(ram, s, low, { need, write, shunned }) : -1;
+  const quick = { need, write, shunned };
+  if ((s.cr4 & CR4.PAE) === 0) return quickLegacy(ram, s, low, quick);
+  const aligned = s.root - (s.root % 4096);
+  if ((s.efer & EFER.LMA) !== 0) {
+    return quickWide(ram, s, low, high, quick, { table: aligned, shift: (s.cr4 & CR4.LA57) === 0 ? 39 : 48 });
+  }
+  const table = quickPointer(ram, s, low);
+  return table < 0 ? -1 : quickWide(ram, s, low, 0, quick, { table, shift: 21 });
+}
+
+/** The page directory that one of PAE's four pointers leads to, or −1. */
+function quickPointer(ram: GuestRam, s: PagingState, low: number): number {
+  const gpa = s.root - (s.root % 32) + (low >>> 30) * 8;
+  const slot = ram.find(gpa);
+  if (slot === undefined) return -1;
+  const host = slot.host + (gpa - slot.gpa);
+  ram.tables.note(host);
+  const entry = ram.words[host >>> 2] as number;
+  const upper = ram.words[(host >>> 2) + 1] as number;
+  // Present, and none of the reserved bits.
+  if ((entry & (BIT.P | 0x1e6)) !== BIT.P || upper < 0 || upper > 0xff) return -1;
+  return upper * 0x1_0000_0000 + ((entry & ~0xfff) >>> 0);
 }
 
 /** What a quick walk asks of all entries on the way. */
@@ -263,11 +283,21 @@ interface Quick {
 /** Address bits of a table entry's high half beyond the physical ones. */
 const BEYOND = 0xf_ffff & ~((1 << (PHYSICAL_BITS - 32)) - 1);
 
-function quickLong(ram: GuestRam, s: PagingState, low: number, high: number, quick: Quick): number {
+/** Through tables of 8-byte entries, from the one whose index begins at bit `shift` of the address. */
+function quickWide(
+  ram: GuestRam,
+  s: PagingState,
+  low: number,
+  high: number,
+  quick: Quick,
+  from: { readonly table: number; readonly shift: number },
+): number {
   const { need, write } = quick;
-  let table = s.root - (s.root % 4096);
+  let { table } = from;
   let common = quick.shunned;
-  for (let shift = (s.cr4 & CR4.LA57) === 0 ? 39 : 48; ; shift -= 9) {
+  // Outside long mode bits 52 to 62 are reserved.
+  const reserved = (s.efer & EFER.LMA) === 0 ? BEYOND | 0x7ff0_0000 : BEYOND;
+  for (let { shift } = from; ; shift -= 9) {
     const index =
       shift >= 32
         ? (high >>> (shift - 32)) & 0x1ff
@@ -280,7 +310,7 @@ function quickLong(ram: GuestRam, s: PagingState, low: number, high: number, qui
     const entry = ram.words[at] as number;
     const upper = ram.words[at + 1] as number;
     // NX does not matter to data, but it is reserved without EFER.NXE.
-    if ((entry & need) !== need || (upper & BEYOND) !== 0) return -1;
+    if ((entry & need) !== need || (upper & reserved) !== 0) return -1;
     if (upper < 0 && (s.efer & EFER.NXE) === 0) return -1;
     common &= entry;
     const target = (upper & 0xff) * 0x1_0000_0000 + ((entry & ~0xfff) >>> 0);
