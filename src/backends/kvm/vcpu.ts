@@ -21,7 +21,6 @@ import { getCpuid } from "./cpuid.ts";
 import { releaseThreadDeadline, type ThreadDeadline, threadDeadline } from "./deadline.ts";
 import { answerWords, ExitDecoder } from "./decode.ts";
 import { KvmRegisters } from "./registers.ts";
-import { restoreVcpu, saveVcpu } from "./state.ts";
 
 const EINTR = 4;
 const EAGAIN = 11;
@@ -210,11 +209,13 @@ export class KvmVcpu implements BackendVcpu {
   saveState(): VcpuState {
     this.settleForWrite();
     this.registers.flushNow();
+    const { saveVcpu } = require("./state.ts") as typeof import("./state.ts");
     return saveVcpu(this.fd, this.#host);
   }
 
   restoreState(state: VcpuState): void {
     this.settleForWrite();
+    const { restoreVcpu } = require("./state.ts") as typeof import("./state.ts");
     restoreVcpu(this.fd, state, this.#host);
     this.registers.forget();
     this.#entered = false;

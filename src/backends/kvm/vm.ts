@@ -8,7 +8,6 @@ import {
 } from "../../../ffi/kvm/caps.ts";
 import type { KvmCpuid2 } from "../../../ffi/kvm/cpuid.ts";
 import * as ioctls from "../../../ffi/kvm/ioctls.ts";
-import { KVM_PIT_SPEAKER_DUMMY, KvmIrqLevel, KvmMsi, KvmPitConfig } from "../../../ffi/kvm/irq.ts";
 import {
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
@@ -35,7 +34,6 @@ import type {
 import { CapabilityError, DisposedError, MemoryError } from "../../errors.ts";
 import { failed, ioctl, ioctlPtr } from "./call.ts";
 import { setApicId, setCpuid, tableOf } from "./cpuid.ts";
-import { setMsrFilter } from "./msr-filter.ts";
 import type { KvmSystem } from "./system.ts";
 import { KvmVcpu, type VcpuHost } from "./vcpu.ts";
 
@@ -48,6 +46,11 @@ const MSR_EXIT_REASONS = {
   invalid: KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN,
   filter: KVM_MSR_EXIT_REASON_FILTER,
 } as const;
+
+/** Loaded by VMs that have an irqchip. */
+function irqs(): typeof import("./irqs.ts") {
+  return require("./irqs.ts") as typeof import("./irqs.ts");
+}
 
 /** Memory of this process that KVM maps into a guest. */
 export class KvmMemory implements HostMemory {
@@ -186,19 +189,12 @@ export class KvmVm implements BackendVm {
         remedy: 'use vm.signalMsi(), or create the VM with { irqchip: "full" }',
       });
     }
-    const line = KvmIrqLevel.alloc();
-    line.irq = gsi;
-    line.level = level ? 1 : 0;
-    ioctlPtr(this.fd, ioctls.KVM_IRQ_LINE, bytesOf(line), "KVM_IRQ_LINE");
+    irqs().setIrqLine(this.fd, gsi, level);
   }
 
   signalMsi(message: { address: number; data: number }): boolean {
     this.#needIrqchip("message-signalled interrupts");
-    const msi = KvmMsi.alloc();
-    msi.address_lo = message.address >>> 0;
-    msi.address_hi = Math.floor(message.address / 2 ** 32);
-    msi.data = message.data;
-    return ioctlPtr(this.fd, ioctls.KVM_SIGNAL_MSI, bytesOf(msi), "KVM_SIGNAL_MSI") > 0;
+    return irqs().signalMsi(this.fd, message);
   }
 
   [Symbol.dispose](): void {
@@ -214,21 +210,16 @@ export class KvmVm implements BackendVm {
     ioctl(this.#fd, ioctls.KVM_SET_TSS_ADDR, TSS_ADDRESS, "KVM_SET_TSS_ADDR");
     if (irqchip === "full") ioctl(this.#fd, ioctls.KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
     if (irqchip === "split") this.enableCapability(KVM_CAP_SPLIT_IRQCHIP, [BigInt(SPLIT_IRQCHIP_PINS)]);
-    if (pit) this.#createPit();
+    if (pit) irqs().createPit(this.#fd);
     if (msrExits !== undefined) this.#setMsrExits(msrExits);
-  }
-
-  /** With port 0x61 in the kernel too: its gate and output bits are the PIT's, and guests calibrate by them. */
-  #createPit(): void {
-    const config = KvmPitConfig.alloc();
-    config.flags = KVM_PIT_SPEAKER_DUMMY;
-    ioctlPtr(this.#fd, ioctls.KVM_CREATE_PIT2, bytesOf(config), "KVM_CREATE_PIT2");
   }
 
   #setMsrExits({ invalid = false, filter }: MsrExitPolicy): void {
     const reasons = (invalid ? MSR_EXIT_REASONS.invalid : 0) | (filter === undefined ? 0 : MSR_EXIT_REASONS.filter);
     this.enableCapability(KVM_CAP_X86_USER_SPACE_MSR, [BigInt(reasons)]);
-    if (filter !== undefined) setMsrFilter(this.#fd, filter);
+    if (filter === undefined) return;
+    const { setMsrFilter } = require("./msr-filter.ts") as typeof import("./msr-filter.ts");
+    setMsrFilter(this.#fd, filter);
   }
 
   #vcpuHost(): VcpuHost {
