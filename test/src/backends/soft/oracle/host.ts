@@ -16,6 +16,15 @@ import { LOCAL } from "./worlds.ts";
 
 /** Why the host cannot be asked, or undefined when it can. */
 export function unavailable(): string | undefined {
+  const lacking = missing();
+  if (lacking !== undefined) return lacking;
+  using host = new HostProcessor();
+  return host.hypervisor === TCG ? "the host's processor is QEMU's TCG, an emulator too" : undefined;
+}
+
+const TCG = "TCGTCGTCGTCG";
+
+function missing(): string | undefined {
   if (process.platform !== "linux" || process.arch !== "x64") return "needs an x86-64 Linux host";
   if (Bun.which("nasm") === null) return "needs nasm";
   return hostFlags().has("avx") ? undefined : "needs a host with AVX";
@@ -90,6 +99,11 @@ export class HostProcessor implements Disposable {
       for (const [j, word] of [i, s.base, s.limit, bits].entries()) this.view.setUint32(at + j * 4, word, true);
     }
     this.view.setUint32(Shared.ldtCount, LOCAL.length, true);
+  }
+
+  /** What a hypervisor says that it is; without one, anything. */
+  get hypervisor(): string {
+    return Buffer.from(this.shared.subarray(Shared.hypervisor, Shared.hypervisor + 12)).toString("latin1");
   }
 
   /** The bytes that the pool of initial data is made of. */

@@ -53,6 +53,8 @@ export const Shared = {
   /** i64: what modify_ldt() answered. */
   ldtResult: 8,
   ldtCount: 16,
+  /** Twelve bytes: the signature of a hypervisor, CPUID leaf 4000_0000h. */
+  hypervisor: 20,
   /** struct user_desc, 16 bytes each. */
   ldt: 0x40,
   pool: 0x1000,

@@ -101,6 +101,11 @@ start:
   inc ebx
   cmp ebx, signals.end
   jb .action
+  mov eax, 0x40000000
+  cpuid
+  mov [SHARED + Shared.hypervisor], ebx
+  mov [SHARED + Shared.hypervisor + 4], ecx
+  mov [SHARED + Shared.hypervisor + 8], edx
   xor ebx, ebx
 .ldt:
   cmp ebx, [SHARED + Shared.ldtCount]
