@@ -1,10 +1,10 @@
 import type { DebugRequest } from "../../backend.ts";
 import { DisposedError } from "../../errors.ts";
 import type { Exit, InterruptedBy } from "../../exit.ts";
+import { Breakpoints } from "./breakpoints.ts";
 import type { Entry, Step, Translations } from "./code/translations.ts";
 import { EFLAGS } from "./control-bits.ts";
 import { type Cpu, LEAVE, type Pending } from "./cpu.ts";
-import { decodeDr7, type Watchpoint, Watchpoints } from "./debug.ts";
 import type { InFlight } from "./in-flight.ts";
 import type { VcpuInterrupts } from "./irqchip/interrupts.ts";
 import { Slices } from "./slices.ts";
@@ -15,8 +15,6 @@ import { BLOCK_INSTRUCTIONS } from "./translate/region.ts";
 import { SITE_JUMP, SITE_SYSTEM } from "./translate/site.ts";
 
 const UNBOUNDED = 0x3fff_ffff;
-/** DR6 as it reads with no bit set. */
-const DR6_CLEAR = 0xffff_0ff0n;
 const DR6_BS = 0x4000n;
 const DR6_BT = 0x8000n;
 
@@ -39,17 +37,13 @@ export class Processor {
   #offered: Exit | undefined;
   /** This vCPU's part of the irqchip, where the VM has one. */
   interrupts: VcpuInterrupts | undefined;
-  #request: DebugRequest = {};
-  #breakpoints = new Map<bigint, number>();
-  #guestBreakpoints: { index: number; address: bigint }[] = [];
-  /** A breakpoint already reported: the next run goes past it. */
-  #passBreakpoint: bigint | undefined;
-  #debuggerWatches: readonly Watchpoint[] = [];
+  readonly #breakpoints: Breakpoints;
 
   constructor(cpu: Cpu, code: Translations) {
     this.#cpu = cpu;
     this.#code = code;
-    cpu.debugChanged = () => this.#updateDebug();
+    this.#breakpoints = new Breakpoints(cpu, code);
+    cpu.debugChanged = () => this.#breakpoints.update();
     cpu.offer = (exit) => this.#offer(exit);
   }
 
@@ -77,7 +71,7 @@ export class Processor {
     this.#cpu.resume = undefined;
     this.#awaited = undefined;
     this.#restart = false;
-    this.#passBreakpoint = undefined;
+    this.#breakpoints.forget();
     this.#cpu.access.startInstruction();
   }
 
@@ -110,48 +104,8 @@ export class Processor {
     this.#cpu.exits.splice(0, Number.POSITIVE_INFINITY, ...exits);
   }
 
-  // --- Debugging -------------------------------------------------------------------------------------------------
-
   debug(request: DebugRequest): void {
-    this.#request = request;
-    this.#breakpoints = new Map();
-    const watches: Watchpoint[] = [];
-    for (const [index, b] of (request.breakpoints ?? []).entries()) {
-      if (b.on === "execute") this.#breakpoints.set(b.address, index);
-      else watches.push({ index, address: b.address, bytes: b.bytes ?? 1, reads: b.on === "readWrite" });
-    }
-    this.#debuggerWatches = watches;
-    this.#updateDebug();
-  }
-
-  /** Puts the debugger's breakpoints, else the guest's, into force. */
-  #updateDebug(): void {
-    const cpu = this.#cpu;
-    const own = decodeDr7(cpu.get(State.dr + 5 * 8), (i) => cpu.get64(State.dr + i * 8));
-    const mine = this.#breakpoints.size > 0 || this.#debuggerWatches.length > 0;
-    this.#guestBreakpoints = mine ? [] : own.execute;
-    cpu.access.watchpoints = mine ? new Watchpoints(this.#debuggerWatches) : new Watchpoints(own.data, own.ports);
-    const stops = new Set([...this.#breakpoints.keys(), ...this.#guestBreakpoints.map((b) => b.address)]);
-    const changed = stops.size !== this.#code.stops.size || [...stops].some((s) => !this.#code.stops.has(s));
-    cpu.flushTlb();
-    if (!changed) return;
-    this.#code.stops = stops;
-    this.#code.dropAll();
-  }
-
-  get #debuggerWatching(): boolean {
-    return this.#debuggerWatches.length > 0;
-  }
-
-  #debugExit(dr6: bigint): Exit {
-    const cpu = this.#cpu;
-    let dr7 = 0x400n;
-    for (const [index, b] of (this.#request.breakpoints ?? []).entries()) {
-      const kind = b.on === "execute" ? 0n : b.on === "write" ? 1n : 3n;
-      const length = { 1: 0n, 2: 1n, 4: 3n, 8: 2n }[b.bytes ?? 1];
-      dr7 |= (2n << BigInt(index * 2)) | ((kind | (length << 2n)) << BigInt(16 + index * 4));
-    }
-    return { kind: "debug", exception: 1, pc: cpu.rip, dr6: DR6_CLEAR | dr6, dr7 };
+    this.#breakpoints.request = request;
   }
 
   // --- The run loop ----------------------------------------------------------------------------------------------
@@ -331,7 +285,7 @@ export class Processor {
     if (breakpoint !== undefined) return breakpoint === "delivered" ? undefined : breakpoint;
     const single =
       this.#restart ||
-      this.#request.singleStep === true ||
+      this.#breakpoints.stepping ||
       (cpu.get(State.eflags) & (EFLAGS.TF | EFLAGS.RF)) !== 0 ||
       // Only the shadow of STI or MOV SS holds these off: for one instruction.
       (open && this.interrupts?.pending === true) ||
@@ -346,18 +300,9 @@ export class Processor {
   #breakpoint(): Exit | "delivered" | undefined {
     const cpu = this.#cpu;
     if (this.#code.stops.size === 0 || this.#restart) return undefined;
-    const { rip } = cpu;
-    const pass = this.#passBreakpoint === rip;
-    this.#passBreakpoint = undefined;
-    if (pass || (cpu.get(State.eflags) & EFLAGS.RF) !== 0) return undefined;
-    const index = this.#breakpoints.get(rip);
-    if (index !== undefined) {
-      this.#passBreakpoint = rip;
-      return this.#debugExit(1n << BigInt(index));
-    }
-    const own = this.#guestBreakpoints.find((b) => b.address === rip);
-    if (own === undefined) return undefined;
-    cpu.set64(State.dr + 32, cpu.get64(State.dr + 32) | (1n << BigInt(own.index)));
+    const here = this.#breakpoints.here;
+    if (typeof here !== "bigint") return here;
+    cpu.set64(State.dr + 32, cpu.get64(State.dr + 32) | here);
     return this.#fault(Vector.DB, undefined) ?? "delivered";
   }
 
@@ -554,10 +499,11 @@ export class Processor {
     const cpu = this.#cpu;
     const { watchpoints } = cpu.access;
     const hits = BigInt(done ? (watchpoints?.hits ?? 0) : 0);
-    const held = cpu.debugHeld && !this.#debuggerWatching;
+    const { watching, stepping } = this.#breakpoints;
+    const held = cpu.debugHeld && !watching;
     if (watchpoints !== undefined && !(done && held)) watchpoints.hits = 0;
-    if (this.#debuggerWatching && hits !== 0n) return this.#behind(this.#debugExit(hits));
-    if (this.#request.singleStep === true && done) return this.#behind(this.#debugExit(DR6_BS));
+    if (watching && hits !== 0n) return this.#behind(this.#breakpoints.exit(hits));
+    if (stepping && done) return this.#behind(this.#breakpoints.exit(DR6_BS));
     if (held || (!tf && hits === 0n)) return undefined;
     cpu.set64(State.dr + 32, cpu.get64(State.dr + 32) | hits | (tf ? DR6_BS : 0n));
     return this.#fault(Vector.DB, undefined);
