@@ -133,7 +133,7 @@ export class Processor {
     const { i32, mode } = cpu;
     const reads = cpu.resume !== undefined;
     const elsewhere =
-      cpu.stepping || this.interrupts !== undefined || this.#code.stops.size > 0 || cpu.exits.length > 0;
+      cpu.stepping || this.#code.stops.size > 0 || cpu.exits.length > 0 || this.interrupts?.owns(exit) === true;
     if (elsewhere || !this.#slices.mayAnswer()) return this.#queue(exit);
     const limit = this.#limit;
     const tag = i32[State.jumpTag >> 2];

@@ -172,6 +172,11 @@ export class VcpuInterrupts {
     }
   }
 
+  /** Whether the controllers answer a port access themselves. */
+  owns(exit: Exit): boolean {
+    return (exit.kind === "pioIn" || exit.kind === "pioOut") && this.#chip.ownsPort(exit.port);
+  }
+
   // --- From other local APICs ------------------------------------------------------------------------------------
 
   nmi(): void {
