@@ -255,8 +255,9 @@ function pushAll(
   // The processor begins at the top: a page fault names the first word pushed.
   const first = at(bytes);
   if (cpu.access.checkRange(lowOf(first), highOf(first), bytes | INFO_SYSTEM | INFO_WRITE) !== 0) return false;
-  const linear = at(data.length);
-  return cpu.access.writeLinear(linear, data);
+  if (top >= BigInt(data.length)) return cpu.access.writeLinear(at(data.length), data);
+  // Around the end of the segment word by word.
+  return values.every((value, i) => cpu.access.writeSystem(at((i + 1) * bytes), value, bytes));
 }
 
 function deliverProtected(cpu: Cpu, event: Event): boolean {

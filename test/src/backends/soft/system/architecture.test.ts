@@ -392,6 +392,14 @@ describe("exceptions", () => {
     ]);
   });
 
+  test("an interrupt's frame goes around the end of a 16-bit stack segment", () => {
+    const statement = `mov ax, ${EXTRA.stack16}\n mov ss, ax\n mov sp, 4\n stc\n here: int 0x30\n there:`;
+    play(backend, "prot32", [statement, "mov eax, there\n mov [DATA], eax"], (outcome) => {
+      expect(outcome.log).toMatchObject([{ vector: 0x30, code: 0, cs: 8, flags: 3 }]);
+      expect(outcome.log[0]?.ip).toBe(data(outcome, 0));
+    });
+  });
+
   test("LOCK where none may be, UD0, UD1 and UD2 raise #UD, more than 15 bytes #GP; hints of any kind run", () => {
     logged(
       "prot32",
