@@ -147,6 +147,7 @@ export class Comparison implements Disposable {
   }
 
   #load(e: Encoded): void {
+    this.guest.way = e.way;
     this.guest.world = e.world;
     this.guest.code = e.bytes;
   }

@@ -12,6 +12,7 @@ import {
   RflagsBits,
 } from "iced-x86";
 import type { Form, FormIndex } from "./forms.ts";
+import { WAYS, type Way } from "./guest.ts";
 import { CODE, DATA, HLT, SLOT, SLOT_BYTES } from "./layout.ts";
 import type { Random } from "./random.ts";
 import { baseOf, CODE_SELECTORS, CODE32, CODE64, SELECTORS, slotOffset, type World } from "./worlds.ts";
@@ -35,6 +36,8 @@ export interface MemoryOperand {
 export interface Encoded {
   readonly form: Form;
   readonly world: World;
+  /** How the guest runs it; the result is the same. */
+  readonly way: Way;
   /** Filled up with HLT. */
   readonly bytes: Uint8Array;
   readonly length: number;
@@ -154,7 +157,8 @@ export function encode(form: Form, world: World, random: Random, others: FormInd
   try {
     encoder.encode(raw, slotOffset(world));
     const buffer = withPrefixes(encoder.takeBuffer(), world, random);
-    return describe(form, world, buffer, others);
+    const encoded = describe(form, world, buffer, others);
+    return encoded === undefined ? undefined : { ...encoded, way: random.pick(WAYS) };
   } catch {
     return undefined;
   } finally {
@@ -452,6 +456,7 @@ export function describe(wanted: Form, world: World, buffer: Uint8Array, others:
     return {
       form,
       world,
+      way: "whole",
       bytes,
       length: invalid ? buffer.length : raw.length,
       text: format(raw),

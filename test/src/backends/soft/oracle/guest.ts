@@ -3,6 +3,7 @@ import { loadVectorUnits, softEngine } from "../../../../../src/backends/soft/en
 import { State } from "../../../../../src/backends/soft/state.ts";
 import { SoftVm } from "../../../../../src/backends/soft/vm.ts";
 import { readXsaveImage, writeXsaveImage } from "../../../../../src/backends/soft/xsave.ts";
+import type { Exit } from "../../../../../src/exit.ts";
 import type { SegmentName } from "../../../../../src/registers.ts";
 import { CODE, DATA, DATA_BYTES, HLT, READ_ONLY, Record, SLOT } from "./layout.ts";
 import { CODE32, CODE64, FLAT, LOCAL, type World } from "./worlds.ts";
@@ -58,6 +59,9 @@ function localDescriptor(index: number): bigint {
   return descriptor(s.base, s.limit, (s.absent ? 0 : 0x80) | 0x70 | type, s.big ? 4 : 0);
 }
 
+export type Way = "whole" | "steps" | "slices";
+export const WAYS: readonly Way[] = ["whole", "whole", "whole", "whole", "steps", "slices"];
+
 /** The software CPU at CPL 3, with the memory, descriptors and control registers that the worker has under Linux. */
 export class Guest implements Disposable {
   readonly #vm: SoftVm;
@@ -69,6 +73,7 @@ export class Guest implements Disposable {
   readonly #view: DataView;
   #page = 0;
   #world: World | undefined;
+  #way: Way = "whole";
 
   constructor() {
     const engine = softEngine();
@@ -138,6 +143,24 @@ export class Guest implements Disposable {
     this.cpu.flushTlb();
   }
 
+  /** How the next cases are run: as a whole, by the debugger's single steps, or one instruction in each run. */
+  set way(way: Way) {
+    if (way === this.#way) return;
+    this.#way = way;
+    this.#vcpu.debug({ singleStep: way === "steps" });
+    if (way !== "slices") this.#vcpu.setInstructionLimit(undefined);
+  }
+
+  /** The exit behind which the case is not over. */
+  get #goesOn(): Exit["kind"] | undefined {
+    return this.#way === "steps" ? "debug" : this.#way === "slices" ? "interrupted" : undefined;
+  }
+
+  #enter(): Exit {
+    if (this.#way === "slices") this.#vcpu.setInstructionLimit(1);
+    return this.#vcpu.run();
+  }
+
   set world(world: World) {
     this.#world = world;
     for (const [index, name] of NAMES.entries())
@@ -180,7 +203,8 @@ export class Guest implements Disposable {
     const fpu = view.getUint32(Record.fpu, true) !== 0;
     if (fpu) writeXsaveImage(cpu, input.subarray(Record.image, Record.image + Record.imageBytes));
     cpu.set64(State.cr2, 0n);
-    const exit = this.#vcpu.run();
+    let exit = this.#enter();
+    while (exit.kind === this.#goesOn) exit = this.#enter();
     if (exit.kind !== "shutdown") throw new Error(`The guest left with ${exit.kind}`);
     const fault = this.#vcpu.faultChain[0];
     for (let i = 0; i < 16; i++) out.setBigUint64(i * 8, cpu.gpr(i), true);

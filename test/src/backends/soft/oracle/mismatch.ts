@@ -136,7 +136,7 @@ export function describeDifferences(
   return {
     form: `${e.form.name} (${e.form.unit})`,
     world: e.world.name,
-    text: e.text,
+    text: e.way === "whole" ? e.text : `${e.text} (in ${e.way})`,
     bytes: Buffer.from(e.bytes.subarray(0, e.length)).toString("hex"),
     input: given.join(" "),
     differences: differences(...outcomes, data),

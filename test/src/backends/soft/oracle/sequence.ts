@@ -124,6 +124,7 @@ export function sequenceOf(parts: readonly Encoded[], world: World): Encoded {
   return {
     form: { name: "sequence", opcode: SEQUENCE, bits: world.bits, memory: false, unit: "sequence" },
     world,
+    way: parts[0]?.way ?? "whole",
     bytes,
     length,
     text: text.join("; "),
