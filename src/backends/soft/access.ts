@@ -365,7 +365,8 @@ export class MemoryAccess {
   #piece(low: number, high: number, at: number, bytes: number, write: boolean, info: number): Piece | undefined {
     const cpu = this.#cpu;
     const user = (info & INFO_USER) !== 0;
-    const system = (info & INFO_SYSTEM) !== 0;
+    // With both, the processor's own access has the user's rights: a frame on the user's stack.
+    const system = (info & INFO_SYSTEM) !== 0 && !user;
     const state = cpu.pagingState;
     const mark = cpu.stepping ? "yes" : "unlessCode";
     const found = walk(cpu, state, low, high, { write, user, execute: false, system, mark });

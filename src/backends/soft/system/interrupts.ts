@@ -2,7 +2,7 @@ import { highOf, isCanonical, lowOf } from "../access.ts";
 import { EFLAGS } from "../control-bits.ts";
 import type { Cpu, Descriptor, Fault } from "../cpu.ts";
 import { Seg, SegIndex, State, Vector } from "../state.ts";
-import { INFO_SYSTEM, INFO_WRITE } from "../translate/access-info.ts";
+import { INFO_SYSTEM, INFO_USER, INFO_WRITE } from "../translate/access-info.ts";
 import {
   dplOf,
   isCode,
@@ -230,9 +230,10 @@ export function hasRoom({ limit, expandDown, wide }: StackBounds, top: bigint, b
   return true;
 }
 
-/** Writes values downwards from a stack top, as PUSH would. False when it faulted. */
+/** Writes values downwards from a stack top of level `cpl`, as PUSH would. False when it faulted. */
 function pushAll(
   cpu: Cpu,
+  cpl: number,
   base: bigint,
   top: bigint,
   mask: bigint,
@@ -252,12 +253,16 @@ function pushAll(
     const offset = (top - BigInt(below)) & mask;
     return cpu.longMode ? BigInt.asUintN(64, base + offset) : (base + offset) & 0xffff_ffffn;
   };
+  const info = INFO_SYSTEM | (cpl === 3 ? INFO_USER : 0);
   // The processor begins at the top: a page fault names the first word pushed.
   const first = at(bytes);
-  if (cpu.access.checkRange(lowOf(first), highOf(first), bytes | INFO_SYSTEM | INFO_WRITE) !== 0) return false;
-  if (top >= BigInt(data.length)) return cpu.access.writeLinear(at(data.length), data);
+  if (cpu.access.checkRange(lowOf(first), highOf(first), bytes | info | INFO_WRITE) !== 0) return false;
+  if (top >= BigInt(data.length)) return cpu.access.writeLinear(at(data.length), data, info);
   // Around the end of the segment word by word.
-  return values.every((value, i) => cpu.access.writeSystem(at((i + 1) * bytes), value, bytes));
+  return values.every((_, i) => {
+    const word = data.subarray(data.length - (i + 1) * bytes, data.length - i * bytes);
+    return cpu.access.writeLinear(at((i + 1) * bytes), word, info);
+  });
 }
 
 function deliverProtected(cpu: Cpu, event: Event): boolean {
@@ -284,7 +289,7 @@ function deliverProtected(cpu: Cpu, event: Event): boolean {
     const mask = wide ? 0xffff_ffffn : 0xffffn;
     const top = cpu.gpr(4) & mask;
     if (!hasRoom(boundsOf(cpu), top, bytes, frame.length)) return fail(cpu, Vector.SS, event.software ? 0 : 1);
-    if (!pushAll(cpu, cpu.segmentBase(SegIndex.ss), top, mask, bytes, frame)) return false;
+    if (!pushAll(cpu, cpu.cpl, cpu.segmentBase(SegIndex.ss), top, mask, bytes, frame)) return false;
     setStack(cpu, top - BigInt(frame.length * bytes), wide);
   }
   const cpl = inner ? dplOf(target) : cpu.cpl;
@@ -351,7 +356,7 @@ function toInnerStack(cpu: Cpu, dpl: number, bytes: 2 | 4, frame: readonly bigin
     return fail(cpu, Vector.SS, selectorError(stack.selector, event));
   }
   const base = BigInt(((d.low >>> 16) | ((d.high & 0xff) << 16) | (d.high & 0xff00_0000)) >>> 0);
-  if (!pushAll(cpu, base, stack.pointer & mask, mask, bytes, values)) return false;
+  if (!pushAll(cpu, dpl, base, stack.pointer & mask, mask, bytes, values)) return false;
   if (!markAccessed(cpu, stack.selector, d)) return false;
   // Leave virtual-8086 mode before segments are loaded by descriptor.
   cpu.set(State.eflags, cpu.get(State.eflags) & ~EFLAGS.VM);
@@ -390,7 +395,7 @@ function deliverLong(cpu: Cpu, event: Event): boolean {
   ];
   if (event.errorCode !== undefined) values.push(BigInt(event.errorCode >>> 0));
   if (!isCanonical(cpu, BigInt.asUintN(64, top - BigInt(values.length * 8)))) return fail(cpu, Vector.SS, 0);
-  if (!pushAll(cpu, 0n, top, (1n << 64n) - 1n, 8, values)) return false;
+  if (!pushAll(cpu, cpl, 0n, top, (1n << 64n) - 1n, 8, values)) return false;
   if (!markAccessed(cpu, gate.selector, target)) return false;
   clearFlags(cpu, gate);
   loadFromDescriptor(cpu, SegIndex.cs, (gate.selector & 0xfffc) | cpl, target);
