@@ -122,7 +122,8 @@ function approximate(bits: number, f: (x: number) => number): number {
   if (Number.isNaN(y)) return 0xffc00000;
   number.setFloat32(0, y);
   const rounded = number.getUint32(0);
-  if ((rounded & 0x7fffffff) < 0x00800000) return rounded & 0x80000000;
+  // RCPPS of 2^126, whose reciprocal is just no denormal: the manuals leave it open, and AMD gives zero.
+  if ((rounded & 0x7fffffff) <= 0x00800000) return rounded & 0x80000000;
   if ((rounded & 0x7fffffff) >= 0x7f800000) return rounded;
   return (rounded + 0x400) & 0xfffff800;
 }

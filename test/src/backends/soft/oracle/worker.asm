@@ -34,8 +34,8 @@ program:
 %define ARCH_GET_FS 0x1003
 %define ARCH_GET_GS 0x1004
 
-%define SHARED 0x30000000
-; Where no random stack pointer of a case is likely to lie: Linux would go on there.
+; Where no random address or stack pointer of a case is likely to lie: what it wrote there would be another case's.
+%define SHARED 0x610000000000
 %define STACK 0x600000000000
 ; The page of code again, where it may be written.
 %define CODE_ALIAS 0x12000000
@@ -77,7 +77,7 @@ start:
   mov al, HLT
   rep stosb
   mov edi, READ_ONLY
-  mov esi, SHARED + Shared.pool
+  mov rsi, SHARED + Shared.pool
   mov ecx, 0x1000
   rep movsb
   mov eax, SYS_mprotect
@@ -103,21 +103,22 @@ start:
   jb .action
   mov eax, 0x40000000
   cpuid
-  mov [SHARED + Shared.hypervisor], ebx
-  mov [SHARED + Shared.hypervisor + 4], ecx
-  mov [SHARED + Shared.hypervisor + 8], edx
+  mov r8, SHARED
+  mov [r8 + Shared.hypervisor], ebx
+  mov [r8 + Shared.hypervisor + 4], ecx
+  mov [r8 + Shared.hypervisor + 8], edx
   xor ebx, ebx
 .ldt:
-  cmp ebx, [SHARED + Shared.ldtCount]
+  cmp ebx, [r8 + Shared.ldtCount]
   jae next
   mov eax, SYS_modify_ldt
   mov edi, 0x11
   mov esi, ebx
   shl esi, 4
-  add esi, SHARED + Shared.ldt
+  lea rsi, [r8 + rsi + Shared.ldt]
   mov edx, 16
   syscall
-  or [SHARED + Shared.ldtResult], rax
+  or [r8 + Shared.ldtResult], rax
   inc ebx
   jmp .ldt
 
@@ -126,25 +127,26 @@ next:
   mov rsp, STACK + STACK_BYTES
   push 0x202
   popfq
-  mov eax, [SHARED + Shared.done]
-  cmp eax, [SHARED + Shared.count]
+  mov r8, SHARED
+  mov eax, [r8 + Shared.done]
+  cmp eax, [r8 + Shared.count]
   jae finished
   imul ebx, eax, Record.size
-  add ebx, SHARED + Shared.inputs
+  lea rbx, [r8 + rbx + Shared.inputs]
   mov [input], rbx
-  lea esi, [rbx + Record.code]
+  lea rsi, [rbx + Record.code]
   mov edi, CODE_ALIAS + SLOT - CODE
   mov ecx, SLOT_BYTES / 8
   rep movsq
   mov esi, [rbx + Record.pool]
-  add esi, SHARED + Shared.pool
+  lea rsi, [r8 + rsi + Shared.pool]
   mov edi, DATA
   mov ecx, DATA_BYTES / 8
   rep movsq
   mov ecx, [rbx + Record.patchBytes]
   mov edi, [rbx + Record.patchAt]
   add edi, DATA
-  lea esi, [rbx + Record.patch]
+  lea rsi, [rbx + Record.patch]
   rep movsb
   mov eax, SYS_arch_prctl
   mov edi, ARCH_SET_FS
@@ -169,7 +171,7 @@ next:
   mov gs, ax
 .nogs:
   ; struct sigcontext: R8 to R15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP, RIP, RFLAGS, CS GS FS SS, …
-  lea esi, [rbx + Record.gpr + 64]
+  lea rsi, [rbx + Record.gpr + 64]
   mov edi, context + 40
   mov ecx, 8
   rep movsq
@@ -189,9 +191,9 @@ next:
   mov ax, [rbx + Record.selectors + 4]
   mov [context + 190], ax
   xor eax, eax
-  lea ecx, [rbx + Record.image]
+  lea rcx, [rbx + Record.image]
   cmp dword [rbx + Record.fpu], 0
-  cmovne eax, ecx
+  cmovne rax, rcx
   mov [context + 224], rax
   mov rsp, context
   mov eax, SYS_rt_sigreturn
@@ -200,13 +202,14 @@ next:
 ; void handler(int, siginfo_t *, ucontext_t *), on the alternate stack. It does not return.
 handler:
   mov r12, rdx
-  mov eax, [SHARED + Shared.done]
+  mov r8, SHARED
+  mov eax, [r8 + Shared.done]
   imul r13d, eax, Record.size
-  add r13d, SHARED + OUTPUTS
+  lea r13, [r8 + r13 + OUTPUTS]
   imul r14d, eax, DATA_BYTES
-  add r14d, SHARED + OUTPUT_DATA
+  lea r14, [r8 + r14 + OUTPUT_DATA]
   lea rsi, [r12 + 40]
-  lea edi, [r13 + Record.gpr + 64]
+  lea rdi, [r13 + Record.gpr + 64]
   mov ecx, 8
   rep movsq
 %assign i 0
@@ -236,25 +239,26 @@ handler:
   mov [r13 + Record.selectors + 10], gs
   mov eax, SYS_arch_prctl
   mov edi, ARCH_GET_FS
-  lea esi, [r13 + Record.fsBase]
+  lea rsi, [r13 + Record.fsBase]
   syscall
   mov eax, SYS_arch_prctl
   mov edi, ARCH_GET_GS
-  lea esi, [r13 + Record.gsBase]
+  lea rsi, [r13 + Record.gsBase]
   syscall
   mov rbx, [input]
   cmp dword [rbx + Record.fpu], 0
   je .data
   mov rsi, [r12 + 224]
-  lea edi, [r13 + Record.image]
+  lea rdi, [r13 + Record.image]
   mov ecx, Record.imageBytes / 8
   rep movsq
 .data:
   mov esi, DATA
-  mov edi, r14d
+  mov rdi, r14
   mov ecx, DATA_BYTES / 8
   rep movsq
-  inc dword [SHARED + Shared.done]
+  mov r8, SHARED
+  inc dword [r8 + Shared.done]
   jmp next
 
 finished:
