@@ -182,6 +182,14 @@ export class MemoryEmitter {
       this.#locals.loadState(Mem.i64_load, slot + (write ? Seg.writeLimit : Seg.readLimit));
       c.op(Op.i64_gt_s);
       c.if();
+      // Alignment goes before the limit, as AMD has it: #GP, not #SS.
+      if (this.#align > 1 && displacement === 0 && segment === SegIndex.ss) {
+        c.get(lin);
+        this.#locals.loadState(Mem.i64_load, slot + Seg.base);
+        c.op(Op.i64_add);
+        this.#pushLowBits(this.#align);
+        this.#context.leaving.raiseIf(Vector.GP, 0);
+      }
       c.get(lin);
       c.op(Op.i32_wrap_i64);
       c.i32(this.#info(bytes, segment, write));
@@ -204,8 +212,13 @@ export class MemoryEmitter {
   }
 
   #pushMisaligned(lin: number, align: number): void {
+    this.code.get(lin);
+    this.#pushLowBits(align);
+  }
+
+  /** Of the i64 on the stack. */
+  #pushLowBits(align: number): void {
     const c = this.code;
-    c.get(lin);
     c.op(Op.i32_wrap_i64);
     c.i32(align - 1);
     c.op(Op.i32_and);

@@ -53,6 +53,18 @@ describe("real mode", () => {
       ],
     );
   });
+
+  test("an SSE operand beyond the stack's limit raises #SS when it is aligned, else #GP", () => {
+    const sse = "mov eax, cr4\n or ax, 0x200\n mov cr4, eax";
+    logged(
+      "real16",
+      [sse, "mov ebp, 0x20010\n movaps xmm0, [ebp]", "mov ebp, 0x20014\n movaps xmm0, [ebp]"],
+      [
+        [12, 0],
+        [13, 0],
+      ],
+    );
+  });
 });
 
 /** Into virtual-8086 mode with `flags`, at 16-bit `code`; comes back by whatever that raises. */
