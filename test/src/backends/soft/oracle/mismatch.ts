@@ -1,3 +1,4 @@
+import { GPR_NAMES } from "../../../../../src/registers.ts";
 import type { Encoded } from "./encode.ts";
 import { Image } from "./fpu-state.ts";
 import { Record } from "./layout.ts";
@@ -14,24 +15,7 @@ export interface Mismatch {
   readonly differences: readonly string[];
 }
 
-const GPR = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-];
+const GPR = GPR_NAMES.slice(0, 16);
 const SEGMENTS = ["es", "cs", "ss", "ds", "fs", "gs"];
 const ARITHMETIC = [0x800, 0x80, 0x40, 0x10, 4, 1, 0x400, 0x4_0000];
 
