@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { asm } from "../../../../src/asm/index.ts";
 import { createVm, type Vcpu } from "../../../../src/index.ts";
+import { tickSource } from "./irqchip/tick-source.ts";
 
 const READ_TWICE = asm.real16`
     rdtsc
@@ -44,22 +45,7 @@ test("WRMSR moves the time-stamp counter of either clock, and a restored vCPU go
 /** Three ticks of the PIT at 1000 Hz, each waited for: in HLT, or by looking. */
 const TICKS = (wait: string) => asm.real16`
     mov word [0x80], tick
-    mov al, 0x11
-    out 0x20, al
-    mov al, 0x20
-    out 0x21, al
-    mov al, 4
-    out 0x21, al
-    mov al, 1
-    out 0x21, al
-    mov al, 0xfe
-    out 0x21, al
-    mov al, 0x34
-    out 0x43, al
-    mov al, ${1193 & 255}
-    out 0x40, al
-    mov al, ${1193 >> 8}
-    out 0x40, al
+    ${tickSource(1193)}
     xor bx, bx
     sti
   again:

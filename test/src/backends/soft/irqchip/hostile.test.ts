@@ -3,6 +3,7 @@ import { assemble } from "../../../../../src/asm/index.ts";
 import { openSoft } from "../../../../../src/backends/soft/backend.ts";
 import { Vm } from "../../../../../src/vm.ts";
 import { randomFrom } from "./random.ts";
+import { tickSource } from "./tick-source.ts";
 
 const SEEDS = 12;
 const STEPS = 150;
@@ -66,22 +67,7 @@ test("a vCPU that waits in HLT for timers does not let time run away from one th
   const worker = vm.createVcpu(1);
   const program = assemble(`bits 16
         org 0x1000
-        mov al, 0x11
-        out 0x20, al
-        mov al, 0x20
-        out 0x21, al
-        mov al, 4
-        out 0x21, al
-        mov al, 1
-        out 0x21, al
-        mov al, 0xfe
-        out 0x21, al
-        mov al, 0x34
-        out 0x43, al
-        mov al, 1193 & 255      ; a tick each millisecond
-        out 0x40, al
-        mov al, 1193 >> 8
-        out 0x40, al
+        ${tickSource(1193)}
 wait_for_it:
         sti
         hlt

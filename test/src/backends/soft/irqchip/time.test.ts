@@ -4,28 +4,14 @@ import { openSoft } from "../../../../../src/backends/soft/backend.ts";
 import { CapabilityError } from "../../../../../src/errors.ts";
 import type { Vcpu } from "../../../../../src/vcpu.ts";
 import { Vm } from "../../../../../src/vm.ts";
+import { tickSource } from "./tick-source.ts";
 
 /** PIT at 100 Hz; reads the TSC before and behind a HLT, then spins for a tick, and tells both differences. */
 const TICKS = `bits 16
         org 0x1000
         mov word [0x80], tick
         mov word [0x82], 0
-        mov al, 0x11
-        out 0x20, al
-        mov al, 0x20
-        out 0x21, al
-        mov al, 4
-        out 0x21, al
-        mov al, 1
-        out 0x21, al
-        mov al, 0xfe
-        out 0x21, al
-        mov al, 0x34
-        out 0x43, al
-        mov al, 11932 & 255
-        out 0x40, al
-        mov al, 11932 >> 8
-        out 0x40, al
+        ${tickSource(11932)}
         sti
         hlt
         rdtsc
