@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createVm, type Device, type Vcpu } from "../../src/index.ts";
 import { EXIT_GUESTS, GUEST_MEMORY_BYTES } from "./exit-guests.ts";
-import { Peer } from "./peer.ts";
+import { Peer, PeerHere } from "./peer.ts";
 import { formatSpread, hostLine, paired } from "./report.ts";
 
 const EXITS = 3_000;
@@ -56,7 +56,9 @@ function ours(program: Uint8Array, onBus: boolean): number {
 
 const folder = mkdtempSync(join(tmpdir(), "vmexit-bench-"));
 try {
-  using peer = Peer.build(join(import.meta.dir, "peer/kvm-peer.c"));
+  const source = join(import.meta.dir, "peer/kvm-peer.c");
+  using peer = Peer.build(source);
+  using here = new PeerHere(source);
   console.log(`exit-roundtrip: ${hostLine()}`);
   console.log(`${ROUNDS} pairs of ${EXITS} exits; median (minimum to maximum); ratio = exits/s of vmexit ÷ C`);
   for (const name of ["out", "in", "mmio-read", "mmio-write", "device"] as const) {
@@ -69,8 +71,14 @@ try {
       () => ours(bytes, name === "device") / EXITS,
       async () => (await peer.ask(`${name} ${EXITS} ${file}`)) / EXITS,
     );
+    // The same C inside this process, whose threads and size the kernel charges for.
+    const inside = await paired(
+      ROUNDS,
+      () => ours(bytes, name === "device") / EXITS,
+      () => here.ask(name, EXITS, file) / EXITS,
+    );
     console.log(
-      `${name.padEnd(10)}  vmexit ${formatSpread(result.ours, 0)} ns/exit  C ${formatSpread(result.theirs, 0)} ns/exit  ratio ${formatSpread(result.ratio, 3)}`,
+      `${name.padEnd(10)}  vmexit ${formatSpread(result.ours, 0)} ns/exit  C ${formatSpread(result.theirs, 0)} ns/exit  ratio ${formatSpread(result.ratio, 3)}, to C in this process ${formatSpread(inside.ratio, 3)}`,
     );
   }
 } finally {

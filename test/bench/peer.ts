@@ -1,7 +1,9 @@
 /** The C program of a comparison: built by the benchmark, fed through a pipe so that batches can alternate. */
+import { dlopen, FFIType } from "bun:ffi";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { cString } from "../../ffi/libc.ts";
 
 export class Peer implements Disposable {
   readonly #folder: string;
@@ -16,13 +18,7 @@ export class Peer implements Disposable {
 
   /** Compiles and starts the C source. @throws {Error} without a C compiler. */
   static build(source: string): Peer {
-    const folder = mkdtempSync(join(tmpdir(), "vmexit-bench-"));
-    const binary = join(folder, "peer");
-    const compiled = Bun.spawnSync(["cc", "-O2", "-Wall", "-o", binary, source], { stderr: "inherit" });
-    if (compiled.exitCode !== 0 || !existsSync(binary)) {
-      rmSync(folder, { recursive: true });
-      throw new Error("Cannot compile the C peer: install a C compiler (Debian: gcc) and linux-libc-dev");
-    }
+    const { folder, binary } = compile(source, []);
     return new Peer(folder, Bun.spawn([binary], { stdin: "pipe", stdout: "pipe", stderr: "inherit" }));
   }
 
@@ -40,6 +36,44 @@ export class Peer implements Disposable {
     this.#child.kill();
     rmSync(this.#folder, { recursive: true, force: true });
   }
+}
+
+/** The same C program inside this process: what is left between the two is the processes' difference. */
+export class PeerHere implements Disposable {
+  readonly #folder: string;
+  readonly #library: ReturnType<typeof openLibrary>;
+
+  /** @throws {Error} without a C compiler. */
+  constructor(source: string) {
+    const { folder, binary } = compile(source, ["-shared", "-fPIC"]);
+    this.#folder = folder;
+    this.#library = openLibrary(binary);
+  }
+
+  /** As `Peer.ask()`. */
+  ask(command: string, count: number, file: string): number {
+    return Number(this.#library.symbols.ask(cString(command), count, cString(file)));
+  }
+
+  [Symbol.dispose](): void {
+    this.#library.close();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+function openLibrary(binary: string) {
+  return dlopen(binary, {
+    ask: { args: [FFIType.ptr, FFIType.i64_fast, FFIType.ptr], returns: FFIType.u64_fast },
+  } as const);
+}
+
+function compile(source: string, options: readonly string[]): { folder: string; binary: string } {
+  const folder = mkdtempSync(join(tmpdir(), "vmexit-bench-"));
+  const binary = join(folder, "peer");
+  const compiled = Bun.spawnSync(["cc", "-O2", "-Wall", ...options, "-o", binary, source], { stderr: "inherit" });
+  if (compiled.exitCode === 0 && existsSync(binary)) return { folder, binary };
+  rmSync(folder, { recursive: true });
+  throw new Error("Cannot compile the C peer: install a C compiler (Debian: gcc) and linux-libc-dev");
 }
 
 async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
